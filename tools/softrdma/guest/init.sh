@@ -1,0 +1,66 @@
+#!/bin/sh
+# First program of the kernel: lays out the file system, makes the RDMA devices, becomes the agent.
+# SOFTRDMA_CONFIG (from the kernel command line) names a shell file written by guest-config.ts. It sets
+#   HELPER HOSTNAME MHZ             the agent's program, host name, the host's clock rate
+#   RXE_NET SIW_NET                 "dummy", or the name of the cable's netdev
+#   RXE_ADDR SIW_ADDR RXE_ADDR6 SIW_ADDR6 RXE_MAC SIW_MAC
+#   and a function writable_dirs() that prints one host directory a line.
+set -e
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+. "$SOFTRDMA_CONFIG"
+
+# The root is the host's, read-only. /dev is the kernel's own, so that is where there is room to start from.
+mkdir /dev/shm /dev/pts
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+root=/dev/shm/root
+mkdir -p "$root" /dev/shm/upper /dev/shm/work
+mount -t overlay -o lowerdir=/,upperdir=/dev/shm/upper,workdir=/dev/shm/work overlay "$root"
+mount -t proc proc "$root/proc"
+mount -t sysfs sysfs "$root/sys"
+mount -t devtmpfs devtmpfs "$root/dev"
+mount -t devpts -o mode=620,ptmxmode=666 devpts "$root/dev/pts"
+mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
+mount -t tmpfs -o mode=755 tmpfs "$root/run"
+mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+ln -sf /proc/self/fd "$root/dev/fd"
+ln -sf pts/ptmx "$root/dev/ptmx"
+ln -sf /proc/self/fd/0 "$root/dev/stdin"
+ln -sf /proc/self/fd/1 "$root/dev/stdout"
+ln -sf /proc/self/fd/2 "$root/dev/stderr"
+writable_dirs | while IFS= read -r dir; do
+  mkdir -p "$root$dir"
+  mount -t hostfs -o "$dir" none "$root$dir"
+done
+mkdir "$root/run/softrdma" "$root/run/lock"
+cp "$HELPER" "$root/run/softrdma/helper"
+
+# perftest refuses to report without a clock rate, and this kernel's /proc/cpuinfo has none.
+sed "/^processor/a cpu MHz\t\t: $MHZ" "$root/proc/cpuinfo" >"$root/run/softrdma/cpuinfo"
+mount --bind "$root/run/softrdma/cpuinfo" "$root/proc/cpuinfo"
+echo "$HOSTNAME" >"$root/proc/sys/kernel/hostname"
+
+# Addresses are usable at once and survive a link that goes down.
+echo 0 >"$root/proc/sys/net/ipv6/conf/default/accept_dad"
+echo 1 >"$root/proc/sys/net/ipv6/conf/default/keep_addr_on_down"
+echo '0 2147483647' >"$root/proc/sys/net/ipv4/ping_group_range"
+
+# One RDMA device per netdev: rdma_cm mistakes one for the other where two share one.
+netdev() { # kind-or-name netdev mac address address6
+  if [ "$1" = dummy ]; then
+    echo "link add $2 type dummy"
+  else
+    echo "link set $1 name $2"
+  fi
+  echo "link set $2 address $3 mtu 9000 up"
+  echo "addr add $4/24 dev $2"
+  echo "addr add $5/64 dev $2 nodad"
+}
+{
+  echo "link set lo up"
+  netdev "$RXE_NET" rxe-net "$RXE_MAC" "$RXE_ADDR" "$RXE_ADDR6"
+  netdev "$SIW_NET" siw-net "$SIW_MAC" "$SIW_ADDR" "$SIW_ADDR6"
+} | ip -batch -
+rdma link add rxe0 type rxe netdev rxe-net
+rdma link add siw0 type siw netdev siw-net
+
+exec "$HELPER" agent "$root" /dev/ttyS0

@@ -1,0 +1,147 @@
+/* Starting kernels on the host, and the cables between them. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "helper.h"
+
+#define MAX_CABLES 8
+/* Room for a burst of 9000-byte frames: a full socket loses frames, as a full switch would. */
+#define CABLE_BUFFER (4 << 20)
+
+static struct sockaddr_un address_of(const char *path) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  if (strlen(path) >= sizeof(address.sun_path)) {
+    errno = ENAMETOOLONG;
+    die(path);
+  }
+  strcpy(address.sun_path, path);
+  return address;
+}
+
+/* Hands the SIDE ends of all cables to the peer. */
+static void send_cables(int peer, int cables[][2], int count, int side) {
+  union {
+    struct cmsghdr align;
+    char space[CMSG_SPACE(sizeof(int) * MAX_CABLES)];
+  } control = {0};
+  char byte = 0;
+  struct iovec iov = {&byte, 1};
+  struct msghdr message = {.msg_iov = &iov,
+                           .msg_iovlen = 1,
+                           .msg_control = control.space,
+                           .msg_controllen = CMSG_SPACE(sizeof(int) * count)};
+  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int) * count);
+  int *ends = (int *)CMSG_DATA(header);
+  for (int i = 0; i < count; i++) ends[i] = cables[i][side];
+  sendmsg(peer, &message, MSG_NOSIGNAL);
+}
+
+/* Frames for a machine that died wait in its socket; the next machine there must not see them. */
+static void drain(int cables[][2], int count, int side) {
+  char frame[65536];
+  for (int i = 0; i < count; i++)
+    while (recv(cables[i][side], frame, sizeof(frame), MSG_DONTWAIT) >= 0) {
+    }
+}
+
+int run_keeper(int argc, char **argv) {
+  int cables[MAX_CABLES][2];
+  int count = argc == 2 ? atoi(argv[1]) : 0;
+  if (count < 1 || count > MAX_CABLES) {
+    errno = EINVAL;
+    die("keeper SOCKET COUNT");
+  }
+  for (int i = 0; i < count; i++) {
+    if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, cables[i])) die("socketpair");
+    for (int side = 0; side < 2; side++) {
+      int size = CABLE_BUFFER;
+      /* Forcing past the host's limit needs CAP_NET_ADMIN; the limit itself will do. */
+      if (setsockopt(cables[i][side], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)))
+        setsockopt(cables[i][side], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    }
+  }
+  struct sockaddr_un address = address_of(argv[0]);
+  int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof(address)) || listen(listener, 8)) die(argv[0]);
+  if (write(1, "ready\n", 6) != 6) die("stdout");
+
+  struct pollfd fds[2] = {{.fd = 0, .events = POLLIN}, {.fd = listener, .events = POLLIN}};
+  for (;;) {
+    if (poll(fds, 2, -1) < 0 && errno != EINTR) die("poll");
+    if (fds[0].revents) {
+      char byte;
+      if (read(0, &byte, 1) <= 0) return 0;
+    }
+    if (fds[1].revents) {
+      int peer = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+      char side;
+      if (peer >= 0 && read(peer, &side, 1) == 1 && (side == '0' || side == '1')) {
+        drain(cables, count, side - '0');
+        send_cables(peer, cables, count, side - '0');
+      }
+      if (peer >= 0) close(peer);
+    }
+  }
+}
+
+/* Puts this side's cable ends at descriptors BASE, BASE+1, ... */
+static void take_cables(const char *path, const char *side, int base) {
+  union {
+    struct cmsghdr align;
+    char space[CMSG_SPACE(sizeof(int) * MAX_CABLES)];
+  } control = {0};
+  char byte;
+  struct iovec iov = {&byte, 1};
+  struct msghdr message = {
+      .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space)};
+  struct sockaddr_un address = address_of(path);
+  int keeper = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (keeper < 0 || connect(keeper, (struct sockaddr *)&address, sizeof(address)) || write(keeper, side, 1) != 1 ||
+      recvmsg(keeper, &message, MSG_CMSG_CLOEXEC) < 1)
+    die("taking the cables from the keeper");
+  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+  if (!header || header->cmsg_type != SCM_RIGHTS) {
+    errno = EPROTO;
+    die("the keeper gave no cables");
+  }
+  int count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+  int ends[MAX_CABLES];
+  memcpy(ends, CMSG_DATA(header), count * sizeof(int));
+  /* Out of the way first, so that no dup2 below closes an end that is still to be moved. */
+  for (int i = 0; i < count; i++)
+    if ((ends[i] = fcntl(ends[i], F_DUPFD_CLOEXEC, base + MAX_CABLES)) < 0) die("dup");
+  for (int i = 0; i < count; i++)
+    if (dup2(ends[i], base + i) < 0) die("dup2");
+}
+
+int run_launch(int argc, char **argv) {
+  pid_t parent = getppid();
+  /* Set before anything can block: whatever happens to the parent, no kernel stays behind. */
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL)) die("prctl");
+  if (getppid() != parent) return 125;
+  if (argc > 4 && !strcmp(argv[0], "-k")) {
+    take_cables(argv[1], argv[2], atoi(argv[3]));
+    argv += 4;
+    argc -= 4;
+  }
+  if (argc < 1) {
+    errno = EINVAL;
+    die("launch PROGRAM");
+  }
+  execv(argv[0], argv);
+  die(argv[0]);
+  return 125;
+}

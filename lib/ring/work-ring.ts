@@ -1,0 +1,133 @@
+/**
+ * A send or receive queue as a ring of slots in memory that JavaScript fills and the addon reads: one native call posts
+ * a whole batch. A work request is named by its sequence number; slot = sequence number modulo capacity, and the rest of
+ * the number is its generation.
+ */
+import type { NativeQueueLimits } from '../addon.ts';
+import { layout } from '../layout.ts';
+
+const WR = layout.workRequest;
+const SGE = layout.sge;
+const TWO_32 = 0x1_0000_0000;
+
+/**
+ * Called once for every work request, when it is retired.
+ *
+ * @param status one of WcStatus
+ * @param byteLen bytes of the message, for a successful receive
+ * @param wc index of its completion in the ring of the completion queue, valid during the call; -1 when there is none,
+ *   because a later work request's completion implied this one or the queue pair was closed
+ */
+export type OnRetired = (status: number, byteLen: number, wc: number) => void;
+
+/** Slots, SGEs and inline areas of one queue. Not for users: QueuePair checks what goes in. */
+export class WorkRing {
+  /** The ring's memory, shared with the addon. */
+  readonly memory: Uint8Array;
+  readonly limits: NativeQueueLimits;
+  readonly #words: Uint32Array;
+  readonly #sgeBase: number;
+  readonly #inlineBase: number;
+  readonly #mask: number;
+  readonly #retired: (OnRetired | null)[];
+  #head = 0;
+  #tail = 0;
+
+  constructor(limits: NativeQueueLimits) {
+    this.limits = limits;
+    const buffer = new SharedArrayBuffer(limits.ringBytes);
+    this.memory = new Uint8Array(buffer);
+    this.#words = new Uint32Array(buffer, 0, limits.ringBytes >>> 2);
+    this.#sgeBase = limits.capacity * WR.words;
+    this.#inlineBase = (this.#sgeBase + limits.capacity * limits.maxSge * SGE.words) * 4;
+    this.#mask = limits.capacity - 1;
+    this.#retired = new Array<OnRetired | null>(limits.capacity).fill(null);
+  }
+
+  /** Sequence number of the next work request. */
+  get tail(): number {
+    return this.#tail;
+  }
+
+  /** Work requests that can be posted now. */
+  get free(): number {
+    return this.limits.maxWr - ((this.#tail - this.#head) >>> 0);
+  }
+
+  /** Work requests in flight. */
+  get outstanding(): number {
+    return (this.#tail - this.#head) >>> 0;
+  }
+
+  /** Fills the slot of [seq]; its SGEs are filled by {@link setSge}. */
+  setWorkRequest(
+    seq: number,
+    opcode: number,
+    flags: number,
+    numSge: number,
+    remoteLo: number,
+    remoteHi: number,
+    rkey: number,
+    immData: number,
+  ): void {
+    const words = this.#words;
+    const base = (seq & this.#mask) * WR.words;
+    words[base + WR.opcode] = opcode;
+    words[base + WR.send_flags] = flags;
+    words[base + WR.num_sge] = numSge;
+    words[base + WR.inline_length] = 0;
+    words[base + WR.imm_data] = immData;
+    words[base + WR.rkey] = rkey;
+    words[base + WR.remote_addr_lo] = remoteLo;
+    words[base + WR.remote_addr_hi] = remoteHi;
+  }
+
+  setSge(seq: number, index: number, addr: number, length: number, lkey: number): void {
+    const words = this.#words;
+    const base = this.#sgeBase + ((seq & this.#mask) * this.limits.maxSge + index) * SGE.words;
+    words[base + SGE.addr_lo] = addr >>> 0;
+    words[base + SGE.addr_hi] = (addr / TWO_32) >>> 0;
+    words[base + SGE.length] = length;
+    words[base + SGE.lkey] = lkey;
+  }
+
+  /** Copies [data] into the inline area of [seq]. */
+  setInline(seq: number, data: Uint8Array): void {
+    const slot = seq & this.#mask;
+    this.memory.set(data, this.#inlineBase + slot * this.limits.maxInline);
+    this.#words[slot * WR.words + WR.inline_length] = data.length;
+  }
+
+  /** Takes note that [count] work requests are on their way. */
+  posted(count: number): void {
+    this.#tail = (this.#tail + count) >>> 0;
+  }
+
+  setRetired(seq: number, retired: OnRetired | null): void {
+    this.#retired[seq & this.#mask] = retired;
+  }
+
+  /**
+   * Retires everything up to [seq], which completed with [status]. Work requests before it have [impliedStatus]: a send
+   * queue completes in order, so an unsignalled one that brought no error was carried out.
+   */
+  retireThrough(seq: number, status: number, byteLen: number, wc: number, impliedStatus: number): void {
+    for (;;) {
+      const head = this.#head;
+      const slot = head & this.#mask;
+      const retired = this.#retired[slot] as OnRetired | null;
+      this.#retired[slot] = null;
+      this.#head = (head + 1) >>> 0;
+      if (head === seq) {
+        if (retired !== null) retired(status, byteLen, wc);
+        return;
+      }
+      if (retired !== null) retired(impliedStatus, 0, -1);
+    }
+  }
+
+  /** Retires everything with [status]. */
+  retireAll(status: number): void {
+    if (this.#head !== this.#tail) this.retireThrough((this.#tail - 1) >>> 0, status, 0, -1, status);
+  }
+}

@@ -1,0 +1,127 @@
+import { addon } from '../addon.ts';
+import { errnoName, RdmaError } from '../errors.ts';
+import { RECEIVE_QUEUE_BIT } from '../layout.ts';
+import { CompletionRing } from '../ring/completion-ring.ts';
+import { checkInteger } from './check.ts';
+import type { Device } from './device.ts';
+import { Owned } from './owned.ts';
+
+/** Completions that come to JavaScript in one call. */
+const RING_CAPACITY = 256;
+
+/** Options of {@link Device.createCq}. */
+export interface CqOptions {
+  /**
+   * Entries: the sum of the send and receive work requests of all queue pairs that will use it, because each can
+   * complete with an error. 1 … device.attr.maxCqe; 4096 by default.
+   */
+  readonly cqe?: number;
+}
+
+/** What a completion queue needs of a queue pair. @internal */
+export interface CompletionSink {
+  _complete(receive: boolean, seq: number, status: number, byteLen: number, wc: number): void;
+  _failed(error: RdmaError): void;
+}
+
+/**
+ * A completion queue; made by {@link Device.createCq}. Completions come through the event loop: the completion channel's
+ * descriptor wakes it, a batch is taken with one native call, and every work request's `onRetired` is called.
+ */
+export class CompletionQueue extends Owned {
+  readonly device: Device;
+  /** Entries that the device granted. */
+  readonly cqe: number;
+  /** The batch in hand, for `onRetired` callbacks. */
+  readonly ring: CompletionRing;
+  readonly #sinks = new Map<number, CompletionSink>();
+  #dispatching = false;
+
+  /** @internal */
+  constructor(device: Device, options: CqOptions = {}) {
+    const cqe = options.cqe ?? Math.min(4096, device.attr.maxCqe);
+    checkInteger('cqe', cqe, 1, device.attr.maxCqe);
+    const ring = new CompletionRing(RING_CAPACITY);
+    let self: WeakRef<CompletionQueue> | undefined;
+    const [handle, granted] = addon.createCq(device._handle, cqe, ring.words, (count) => {
+      const queue = self?.deref();
+      if (queue !== undefined) queue.#wake(count);
+    });
+    super('completion queue', handle);
+    self = new WeakRef(this);
+    this.device = device;
+    this.cqe = granted;
+    this.ring = ring;
+  }
+
+  /**
+   * Takes and dispatches completions now, without waiting for the event loop.
+   *
+   * @returns how many there were; 0 also during a dispatch
+   */
+  poll(): number {
+    if (this.#dispatching) return 0;
+    const count = addon.pollCq(this._handle);
+    this.#dispatch(count);
+    return count;
+  }
+
+  /** Work in flight keeps the process alive (the default). */
+  ref(): this {
+    addon.refCq(this._handle, true);
+    return this;
+  }
+
+  /** Work in flight does not keep the process alive. */
+  unref(): this {
+    addon.refCq(this._handle, false);
+    return this;
+  }
+
+  /** @internal */
+  _attach(handle: number, sink: CompletionSink): void {
+    this.#sinks.set(handle, sink);
+  }
+
+  /** @internal */
+  _detach(handle: number): void {
+    this.#sinks.delete(handle);
+  }
+
+  #wake(count: number): void {
+    if (count >= 0) {
+      this.#dispatch(count);
+      return;
+    }
+    const error = new RdmaError(
+      errnoName(count),
+      `ibv_poll_cq ${errnoName(count)}: the completion queue has failed`,
+      {
+        errno: count,
+        syscall: 'ibv_poll_cq',
+        device: this.device.name,
+      },
+    );
+    for (const sink of [...this.#sinks.values()]) sink._failed(error);
+  }
+
+  #dispatch(count: number): void {
+    const ring = this.ring;
+    this.#dispatching = true;
+    let failure: { error: unknown } | undefined;
+    for (let i = 0; i < count; i += 1) {
+      const queue = ring.queue(i);
+      const sink = this.#sinks.get((queue & ~RECEIVE_QUEUE_BIT) >>> 0);
+      // A queue pair that a callback of this batch has closed is gone: its work has been settled.
+      if (sink === undefined) continue;
+      try {
+        sink._complete(queue >= RECEIVE_QUEUE_BIT, ring.seq(i), ring.status(i), ring.byteLen(i), i);
+      } catch (error) {
+        // One callback that throws must not lose the completions of the others.
+        failure ??= { error };
+      }
+    }
+    this.#dispatching = false;
+    if (failure !== undefined) throw failure.error;
+  }
+}

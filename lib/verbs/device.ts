@@ -1,0 +1,114 @@
+import { addon } from '../addon.ts';
+import { checkInteger, checkText } from './check.ts';
+import { CompletionQueue, type CqOptions } from './completion-queue.ts';
+import { type PortState, portStates } from './constants.ts';
+import { Owned } from './owned.ts';
+import { ProtectionDomain } from './protection-domain.ts';
+
+/** Transport of a device: InfiniBand and RoCE are 'ib'. */
+export type Transport = 'ib' | 'iwarp' | 'unknown';
+
+/** A device that can be opened. */
+export interface DeviceInfo {
+  readonly name: string;
+  /** Node GUID. */
+  readonly guid: bigint;
+  readonly transport: Transport;
+}
+
+/** Limits of a device (ibv_query_device(3)). */
+export interface DeviceAttr {
+  readonly fwVer: string;
+  readonly vendorId: number;
+  readonly vendorPartId: number;
+  readonly physPortCnt: number;
+  /** Bytes; a double, since some devices say 2^64 - 1. */
+  readonly maxMrSize: number;
+  readonly maxQp: number;
+  /** Work requests of one queue. */
+  readonly maxQpWr: number;
+  readonly maxSge: number;
+  /** SGEs of an RDMA READ's sink. */
+  readonly maxSgeRd: number;
+  readonly maxCq: number;
+  /** Entries of one completion queue. */
+  readonly maxCqe: number;
+  readonly maxMr: number;
+  readonly maxPd: number;
+  /** RDMA READs in flight as their target. */
+  readonly maxQpRdAtom: number;
+  /** RDMA READs in flight as their initiator. */
+  readonly maxQpInitRdAtom: number;
+}
+
+/** A port of a device (ibv_query_port(3)). */
+export interface PortAttr {
+  readonly state: PortState;
+  /** Bytes. */
+  readonly activeMtu: number;
+  /** Bytes. */
+  readonly maxMtu: number;
+  /** Longest message, in bytes. */
+  readonly maxMsgSz: number;
+  readonly linkLayer: 'InfiniBand' | 'Ethernet' | 'unspecified';
+  readonly gidTblLen: number;
+}
+
+/** An open device; made by {@link openDevice}. */
+export class Device extends Owned {
+  readonly name: string;
+  /** 'rxe' and 'siw' have rules of their own here; everything else is 'other'. */
+  readonly provider: 'rxe' | 'siw' | 'other';
+  readonly transport: Transport;
+  readonly attr: DeviceAttr;
+
+  /** @internal */
+  constructor(name: string) {
+    super('device', addon.openDevice(name));
+    const { name: known, provider, transport, ...attr } = addon.queryDevice(this._handle);
+    this.name = known as string;
+    this.provider = provider as Device['provider'];
+    this.transport = transport as Transport;
+    this.attr = attr as unknown as DeviceAttr;
+  }
+
+  /** @throws RdmaError EINVAL for a port that the device does not have (ibv_query_port(3)) */
+  queryPort(port = 1): PortAttr {
+    checkInteger('port', port, 1, 255);
+    const attr = addon.queryPort(this._handle, port);
+    return {
+      state: portStates[attr.state as number] ?? 'UNKNOWN',
+      activeMtu: 128 << (attr.activeMtu as number),
+      maxMtu: 128 << (attr.maxMtu as number),
+      maxMsgSz: attr.maxMsgSz as number,
+      linkLayer:
+        (['unspecified', 'InfiniBand', 'Ethernet'] as const)[attr.linkLayer as 0 | 1 | 2] ?? 'unspecified',
+      gidTblLen: attr.gidTblLen as number,
+    };
+  }
+
+  /** A protection domain: memory regions and queue pairs of one domain can be used together (ibv_alloc_pd(3)). */
+  allocPd(): ProtectionDomain {
+    return new ProtectionDomain(this, addon.allocPd(this._handle));
+  }
+
+  /** A completion queue with a channel of its own (ibv_create_cq(3), ibv_create_comp_channel(3)). */
+  createCq(options?: CqOptions): CompletionQueue {
+    return new CompletionQueue(this, options);
+  }
+}
+
+/** The RDMA devices of this machine (ibv_get_device_list(3)). */
+export function listDevices(): DeviceInfo[] {
+  return addon.listDevices() as DeviceInfo[];
+}
+
+/**
+ * Opens a device (ibv_open_device(3)).
+ *
+ * @throws RdmaError ENODEV when there is no such device; the message lists those there are
+ */
+export function openDevice(name: string): Device {
+  checkText('name', name);
+  return new Device(name);
+}

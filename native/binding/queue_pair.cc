@@ -1,0 +1,119 @@
+#include "../core/queue_pair.h"
+
+#include "args.h"
+
+namespace binding {
+
+namespace {
+
+using rdma::Kind;
+using rdma::QueuePair;
+
+Napi::Object DescribeQueue(Napi::Env env, const rdma::QueueLimits& limits) {
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("maxWr", Napi::Number::New(env, limits.max_wr));
+  result.Set("capacity", Napi::Number::New(env, limits.capacity));
+  result.Set("maxSge", Napi::Number::New(env, limits.max_sge));
+  result.Set("maxSgeRead", Napi::Number::New(env, limits.max_sge_read));
+  result.Set("maxInline", Napi::Number::New(env, limits.max_inline));
+  result.Set("maxMessage", Napi::Number::New(env, static_cast<double>(limits.max_message)));
+  result.Set("ringBytes", Napi::Number::New(env, static_cast<double>(rdma::WorkRing::Bytes(
+                                                     limits.capacity, limits.max_sge, limits.max_inline))));
+  return result;
+}
+
+/// createQp(cmId, pd, sendCq, recvCq, maxSendWr, maxRecvWr, maxSendSge, maxRecvSge, maxInline)
+Napi::Value CreateQp(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const rdma::QueuePairCaps caps = {U32(info, 4), U32(info, 5), U32(info, 6), U32(info, 7), U32(info, 8)};
+  const auto qp = QueuePair::Create(Object<rdma::CmId>(info, 0, Kind::kCmId),
+                                    Object<rdma::ProtectionDomain>(info, 1, Kind::kProtectionDomain),
+                                    Object<rdma::CompletionQueue>(info, 2, Kind::kCompletionQueue),
+                                    Object<rdma::CompletionQueue>(info, 3, Kind::kCompletionQueue), caps);
+  const uint32_t handle = EnvState::From(env)->Register(qp);
+  qp->Register();
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("handle", Napi::Number::New(env, handle));
+  result.Set("qpNum", Napi::Number::New(env, qp->qp_num()));
+  result.Set("send", DescribeQueue(env, qp->send_queue().limits()));
+  result.Set("recv", DescribeQueue(env, qp->recv_queue().limits()));
+  return result;
+}
+
+rdma::WorkRing RingOf(const Napi::CallbackInfo& info, size_t i, const rdma::QueueLimits& limits) {
+  const Bytes bytes = View(info, i);
+  if (bytes.length != rdma::WorkRing::Bytes(limits.capacity, limits.max_sge, limits.max_inline)) {
+    throw Napi::RangeError::New(info.Env(), "a work ring of another size than the queue's");
+  }
+  return rdma::WorkRing::At(bytes.data, limits.capacity, limits.max_sge);
+}
+
+/// attachRings(qp, sendRing, recvRing): the memory that posts are read from.
+Napi::Value AttachRings(const Napi::CallbackInfo& info) {
+  const auto qp = Object<QueuePair>(info, 0, Kind::kQueuePair);
+  qp->send_queue().Attach(RingOf(info, 1, qp->send_queue().limits()));
+  qp->recv_queue().Attach(RingOf(info, 2, qp->recv_queue().limits()));
+  // on_closing runs before the queue pair goes; the rings may go only after it.
+  auto refs = std::make_shared<std::pair<ValueRef, ValueRef>>(std::piecewise_construct,
+                                                              std::forward_as_tuple(info.Env(), info[1]),
+                                                              std::forward_as_tuple(info.Env(), info[2]));
+  qp->on_closed = [refs, forget = std::move(qp->on_closed)] { forget(); };
+  return info.Env().Undefined();
+}
+
+/// The hot path: raw N-API, three numbers in, one out; what went wrong is in the shared PostStatus.
+template <int (QueuePair::*Post)(uint32_t, uint32_t, rdma::PostStatus*)>
+napi_value PostCallback(napi_env env, napi_callback_info info) {
+  size_t argc = 3;
+  napi_value argv[3];
+  uint32_t args[3] = {};
+  napi_get_cb_info(env, info, &argc, argv, nullptr, nullptr);
+  for (size_t i = 0; i < 3; ++i) napi_get_value_uint32(env, argv[i], &args[i]);
+  EnvState* state = EnvState::From(env);
+  auto* qp = static_cast<QueuePair*>(state->Find(args[0], Kind::kQueuePair));
+  int err = 0;
+  if (qp == nullptr) {
+    *state->post_status() = {};
+    state->post_status()->check = static_cast<uint32_t>(rdma::PostCheck::kClosed);
+    err = EBADF;
+  } else {
+    err = (qp->*Post)(args[1], args[2], state->post_status());
+  }
+  napi_value result = nullptr;
+  napi_create_int32(env, err, &result);
+  return result;
+}
+
+void ExportRaw(napi_env env, napi_value exports, const char* name, napi_callback callback) {
+  napi_value function = nullptr;
+  napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, nullptr, &function);
+  napi_set_named_property(env, exports, name, function);
+}
+
+Napi::Value QueryQpState(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), Object<QueuePair>(info, 0, Kind::kQueuePair)->QueryState());
+}
+
+Napi::Value QpToError(const Napi::CallbackInfo& info) {
+  Object<QueuePair>(info, 0, Kind::kQueuePair)->ToError();
+  return info.Env().Undefined();
+}
+
+Napi::Value SetMinRnrTimer(const Napi::CallbackInfo& info) {
+  Object<QueuePair>(info, 0, Kind::kQueuePair)->SetMinRnrTimer(static_cast<uint8_t>(U32(info, 1)));
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+void RegisterQueuePair(Napi::Env env, Napi::Object exports) {
+  Export<CreateQp>(env, exports, "createQp");
+  Export<AttachRings>(env, exports, "attachRings");
+  Export<QueryQpState>(env, exports, "queryQpState");
+  Export<QpToError>(env, exports, "qpToError");
+  Export<SetMinRnrTimer>(env, exports, "setMinRnrTimer");
+  ExportRaw(env, exports, "postSend", PostCallback<&QueuePair::PostSend>);
+  ExportRaw(env, exports, "postRecv", PostCallback<&QueuePair::PostRecv>);
+}
+
+}  // namespace binding

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "handles.h"
+#include "object.h"
+#include "provider.h"
+
+namespace rdma {
+
+struct DeviceInfo {
+  std::string name;
+  uint64_t guid;  // host byte order
+  ibv_transport_type transport;
+};
+
+/// The devices that libibverbs sees, opened or not (ibv_get_device_list(3)).
+std::vector<DeviceInfo> ListDevices();
+
+/// An open device.
+class Device : public Object {
+ public:
+  static std::shared_ptr<Device> Open(const std::string& name);
+
+  Device(ContextPtr context, const ibv_device_attr& attr);
+
+  const ContextPtr& context() const { return context_; }
+  const ibv_device_attr& attr() const { return attr_; }
+  Provider provider() const { return provider_; }
+  ibv_transport_type transport() const;
+  std::string name() const;
+  ibv_port_attr QueryPort(uint8_t port) const;
+
+  void Adopt(const std::shared_ptr<Object>& child) { AddChild(child); }
+
+ protected:
+  void OnClose() override { context_.reset(); }
+
+ private:
+  ContextPtr context_;
+  ibv_device_attr attr_;
+  Provider provider_;
+};
+
+}  // namespace rdma

@@ -1,0 +1,125 @@
+#include "handles.h"
+
+#include <fcntl.h>
+
+#include <cerrno>
+#include <cstdio>
+
+#include "error.h"
+
+namespace rdma {
+
+namespace {
+
+void SetNonBlocking(int fd) {
+  const int flags = fcntl(fd, F_GETFL);
+  if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) ThrowErrno("fcntl", "O_NONBLOCK");
+}
+
+ContextPtr OpenDirect(const std::string& name) {
+  int count = 0;
+  ibv_device** list = ibv_get_device_list(&count);
+  if (list == nullptr) ThrowErrno("ibv_get_device_list", {});
+  const std::shared_ptr<ibv_device*> guard(list, ibv_free_device_list);
+  std::string known;
+  for (int i = 0; i < count; ++i) {
+    const std::string candidate = ibv_get_device_name(list[i]);
+    if (candidate == name) {
+      ibv_context* context = CheckPointer(ibv_open_device(list[i]), "ibv_open_device", name);
+      return {context, [](ibv_context* c) { ReportDestroy(ibv_close_device(c), "ibv_close_device"); }};
+    }
+    known += known.empty() ? candidate : ", " + candidate;
+  }
+  throw Error("ibv_open_device", ENODEV,
+              "no RDMA device \"" + name + "\"; this machine has " + (known.empty() ? "none" : known));
+}
+
+}  // namespace
+
+ContextPtr OpenContext(const std::string& name) {
+  int count = 0;
+  ibv_context** contexts = rdma_get_devices(&count);
+  if (contexts != nullptr) {
+    const std::shared_ptr<ibv_context*> list(contexts, rdma_free_devices);
+    for (int i = 0; i < count; ++i) {
+      if (name == ibv_get_device_name(contexts[i]->device)) return {contexts[i], [list](ibv_context*) {}};
+    }
+  }
+  return OpenDirect(name);
+}
+
+PdPtr AllocPd(const ContextPtr& context) {
+  ibv_pd* pd = CheckPointer(ibv_alloc_pd(context.get()), "ibv_alloc_pd");
+  return {pd, [context](ibv_pd* p) { ReportDestroy(ibv_dealloc_pd(p), "ibv_dealloc_pd"); }};
+}
+
+MrPtr RegMr(const PdPtr& pd, void* addr, size_t length, int access, std::shared_ptr<void> memory) {
+  // The function, not the macro of verbs.h: the macro's choice of symbol needs a constant access.
+  ibv_mr* mr = (ibv_reg_mr)(pd.get(), addr, length, access);
+  if (mr == nullptr) {
+    const int err = errno != 0 ? errno : EIO;
+    std::string detail = std::to_string(length) + " bytes, access 0x" + [access] {
+      char text[16];
+      std::snprintf(text, sizeof text, "%x", access);
+      return std::string(text);
+    }();
+    if (err == ENOMEM) detail += "; raise the limit of locked memory (ulimit -l) or register less at a time";
+    if (err == EPERM) detail += "; locked memory is forbidden: raise ulimit -l";
+    throw Error("ibv_reg_mr", err, detail);
+  }
+  return {mr,
+          [pd, memory = std::move(memory)](ibv_mr* m) { ReportDestroy(ibv_dereg_mr(m), "ibv_dereg_mr"); }};
+}
+
+ChannelPtr CreateCompChannel(const ContextPtr& context) {
+  ibv_comp_channel* channel = CheckPointer(ibv_create_comp_channel(context.get()), "ibv_create_comp_channel");
+  ChannelPtr ptr(channel, [context](ibv_comp_channel* c) {
+    ReportDestroy(ibv_destroy_comp_channel(c), "ibv_destroy_comp_channel");
+  });
+  SetNonBlocking(channel->fd);
+  return ptr;
+}
+
+CqPtr CreateCq(const ContextPtr& context, int cqe, const ChannelPtr& channel) {
+  auto handle = std::make_unique<CqHandle>();
+  handle->cq = CheckPointer(ibv_create_cq(context.get(), cqe, nullptr, channel.get(), 0), "ibv_create_cq",
+                            "cqe " + std::to_string(cqe));
+  return {handle.release(), [context, channel](CqHandle* h) {
+            if (h->unacked != 0) ibv_ack_cq_events(h->cq, h->unacked);
+            ReportDestroy(ibv_destroy_cq(h->cq), "ibv_destroy_cq");
+            delete h;
+          }};
+}
+
+EventChannelPtr CreateEventChannel() {
+  rdma_event_channel* channel = CheckPointer(rdma_create_event_channel(), "rdma_create_event_channel",
+                                             "is the rdma_ucm kernel module loaded?");
+  EventChannelPtr ptr(channel, rdma_destroy_event_channel);
+  SetNonBlocking(channel->fd);
+  return ptr;
+}
+
+CmIdPtr CreateCmId(const EventChannelPtr& channel, void* context) {
+  rdma_cm_id* id = nullptr;
+  Check(rdma_create_id(channel.get(), &id, context, RDMA_PS_TCP), "rdma_create_id");
+  return AdoptCmId(channel, id);
+}
+
+CmIdPtr AdoptCmId(const EventChannelPtr& channel, rdma_cm_id* id) {
+  return {id, [channel](rdma_cm_id* i) { ReportDestroy(rdma_destroy_id(i), "rdma_destroy_id"); }};
+}
+
+QpPtr CreateQp(const CmIdPtr& id, const PdPtr& pd, const CqPtr& send_cq, const CqPtr& recv_cq,
+               ibv_qp_init_attr* attr) {
+  attr->send_cq = send_cq->cq;
+  attr->recv_cq = recv_cq->cq;
+  Check(rdma_create_qp(id.get(), pd.get(), attr), "rdma_create_qp",
+        "max_send_wr " + std::to_string(attr->cap.max_send_wr) + ", max_recv_wr " +
+            std::to_string(attr->cap.max_recv_wr) + ", max_send_sge " +
+            std::to_string(attr->cap.max_send_sge) + ", max_recv_sge " +
+            std::to_string(attr->cap.max_recv_sge) + ", max_inline_data " +
+            std::to_string(attr->cap.max_inline_data));
+  return {id->qp, [id, pd, send_cq, recv_cq](ibv_qp*) { rdma_destroy_qp(id.get()); }};
+}
+
+}  // namespace rdma

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <infiniband/verbs.h>
+#include <rdma/rdma_cma.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+namespace rdma {
+
+// Kernel objects as shared pointers. Each deleter holds the pointers of what must outlive it, so that the
+// order QP -> CQ -> completion channel -> MR -> cm_id -> event channel -> PD -> device cannot be got wrong,
+// on any thread.
+
+using ContextPtr = std::shared_ptr<ibv_context>;
+using PdPtr = std::shared_ptr<ibv_pd>;
+using MrPtr = std::shared_ptr<ibv_mr>;
+using ChannelPtr = std::shared_ptr<ibv_comp_channel>;
+using EventChannelPtr = std::shared_ptr<rdma_event_channel>;
+using CmIdPtr = std::shared_ptr<rdma_cm_id>;
+using QpPtr = std::shared_ptr<ibv_qp>;
+
+/// A CQ and the count of events taken from its channel and not yet acknowledged: ibv_destroy_cq(3) waits for
+/// them.
+struct CqHandle {
+  ibv_cq* cq = nullptr;
+  unsigned int unacked = 0;
+};
+using CqPtr = std::shared_ptr<CqHandle>;
+
+/// Opens a device by name. Prefers the context that librdmacm has for it, because a PD of that context can
+/// serve queue pairs of rdma_cm ids; a device that librdmacm does not know is opened directly.
+ContextPtr OpenContext(const std::string& name);
+
+PdPtr AllocPd(const ContextPtr& context);
+
+/// [memory] keeps the registered pages alive until the region is gone.
+MrPtr RegMr(const PdPtr& pd, void* addr, size_t length, int access, std::shared_ptr<void> memory);
+
+ChannelPtr CreateCompChannel(const ContextPtr& context);
+CqPtr CreateCq(const ContextPtr& context, int cqe, const ChannelPtr& channel);
+EventChannelPtr CreateEventChannel();
+CmIdPtr CreateCmId(const EventChannelPtr& channel, void* context);
+
+/// Takes over the id of a connection request, which librdmacm made.
+CmIdPtr AdoptCmId(const EventChannelPtr& channel, rdma_cm_id* id);
+
+/// Creates the queue pair of [id] by rdma_create_qp(3); [attr] returns the granted capabilities.
+QpPtr CreateQp(const CmIdPtr& id, const PdPtr& pd, const CqPtr& send_cq, const CqPtr& recv_cq,
+               ibv_qp_init_attr* attr);
+
+}  // namespace rdma

@@ -1,0 +1,103 @@
+#include "memory.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "error.h"
+
+namespace rdma {
+
+MemoryRegion* KeyTable::Find(uint32_t lkey) const noexcept {
+  const auto it = regions_.find(lkey);
+  return it == regions_.end() ? nullptr : it->second;
+}
+
+void KeyTable::Insert(uint32_t lkey, MemoryRegion* region) { regions_[lkey] = region; }
+
+void KeyTable::Remove(uint32_t lkey) {
+  regions_.erase(lkey);
+  ++version_;
+}
+
+std::shared_ptr<ProtectionDomain> ProtectionDomain::Alloc(const std::shared_ptr<Device>& device) {
+  auto pd = std::make_shared<ProtectionDomain>(device, AllocPd(device->context()));
+  device->Adopt(pd);
+  return pd;
+}
+
+ProtectionDomain::ProtectionDomain(std::shared_ptr<Device> device, PdPtr pd)
+    : Object(Kind::kProtectionDomain), device_(std::move(device)), pd_(std::move(pd)) {}
+
+std::shared_ptr<MemoryRegion> MemoryRegion::Adopt(const std::shared_ptr<ProtectionDomain>& pd, MrPtr mr,
+                                                  int access) {
+  auto region = std::make_shared<MemoryRegion>(pd->keys(), std::move(mr), access);
+  pd->Adopt(region);
+  return region;
+}
+
+MemoryRegion::MemoryRegion(std::shared_ptr<KeyTable> keys, MrPtr mr, int access)
+    : Object(Kind::kMemoryRegion),
+      keys_(std::move(keys)),
+      mr_(std::move(mr)),
+      addr_(reinterpret_cast<uintptr_t>(mr_->addr)),
+      length_(mr_->length),
+      lkey_(mr_->lkey),
+      rkey_(mr_->rkey),
+      access_(access) {
+  keys_->Insert(lkey_, this);
+}
+
+MemoryRegion::~MemoryRegion() {
+  if (!closed()) keys_->Remove(lkey_);
+}
+
+void MemoryRegion::Unpin() {
+  if (--pins_ != 0 || !closed()) return;
+  const auto self = std::move(self_);
+  Release();
+}
+
+void MemoryRegion::OnClose() {
+  keys_->Remove(lkey_);
+  if (pins_ == 0) {
+    Release();
+  } else {
+    self_ = shared_from_this();
+  }
+}
+
+void MemoryRegion::Release() {
+  if (on_idle) {
+    std::exchange(on_idle, nullptr)(std::move(mr_));
+  } else {
+    mr_.reset();
+  }
+}
+
+std::shared_ptr<Slab> Slab::Create(size_t length, bool huge_pages) {
+  const unsigned int flags = MFD_CLOEXEC | (huge_pages ? MFD_HUGETLB : 0u);
+  const int fd = memfd_create("node-rdma-arena", flags);
+  if (fd < 0) ThrowErrno("memfd_create", huge_pages ? "huge pages: is vm.nr_hugepages set?" : "");
+  if (ftruncate(fd, static_cast<off_t>(length)) != 0) {
+    const int err = errno;
+    close(fd);
+    throw Error("ftruncate", err, std::to_string(length) + " bytes of memfd");
+  }
+  void* addr = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (addr == MAP_FAILED) {
+    const int err = errno;
+    close(fd);
+    throw Error("mmap", err, std::to_string(length) + " bytes of memfd");
+  }
+  return std::make_shared<Slab>(fd, addr, length);
+}
+
+Slab::~Slab() {
+  munmap(addr_, length_);
+  close(fd_);
+}
+
+}  // namespace rdma

@@ -5,6 +5,7 @@
  *   launch [-k SOCKET SIDE BASE] PROGRAM ARG...
  *                        on the host: takes the cables from the keeper, dies with its parent, becomes PROGRAM
  *   keeper SOCKET COUNT  on the host: owns COUNT cables (socket pairs) until its standard input ends
+ *   lock   FILE          on the host: holds FILE's lock until its standard input ends
  */
 #include <errno.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@ int main(int argc, char **argv) {
   if (!strcmp(role, "agent")) return run_agent(argc - 2, argv + 2);
   if (!strcmp(role, "launch")) return run_launch(argc - 2, argv + 2);
   if (!strcmp(role, "keeper")) return run_keeper(argc - 2, argv + 2);
-  fprintf(stderr, "usage: softrdma-helper agent|launch|keeper ...\n");
+  if (!strcmp(role, "lock")) return run_lock(argc - 2, argv + 2);
+  fprintf(stderr, "usage: softrdma-helper agent|launch|keeper|lock ...\n");
   return 125;
 }

@@ -113,7 +113,7 @@ void CallFromLoop(EnvState* state, const ValueRef& callback, std::initializer_li
   if (state->closing()) return;
   const napi_env env = state->env();
   napi_value receiver = nullptr;
-  napi_get_undefined(env, &receiver);
+  napi_get_global(env, &receiver);
   napi_value result = nullptr;
   const napi_status status = napi_make_callback(env, nullptr, receiver, callback.Get(), args.size(),
                                                 args.size() == 0 ? nullptr : args.begin(), &result);

@@ -1,0 +1,22 @@
+/** Verbs, one file per noun of the manual pages. */
+export { CompletionQueue, type CqOptions } from './completion-queue.ts';
+export { Access, Opcode, type PortState, type QpState, SendFlags, WcOpcode } from './constants.ts';
+export {
+  Device,
+  type DeviceAttr,
+  type DeviceInfo,
+  listDevices,
+  openDevice,
+  type PortAttr,
+  type Transport,
+} from './device.ts';
+export { addressOf, MemoryRegion, MemorySlab } from './memory-region.ts';
+export { ProtectionDomain } from './protection-domain.ts';
+export {
+  QueuePair,
+  type QueuePairCaps,
+  type RecvWr,
+  type SendWr,
+  type Sge,
+  type WorkCompletion,
+} from './queue-pair.ts';

@@ -1,0 +1,208 @@
+// Input memory: anything a caller may hand over, checked and reduced to pieces. Nothing here changes its input.
+
+import { types } from 'node:util';
+import { invalidArgument } from '../errors.ts';
+import { ArenaBuffer, type ArenaSlab, slabOf } from './arena.ts';
+import type { DmaPd } from './types.ts';
+
+/** One piece of memory as the caller has it. */
+export type Fragment = ArrayBufferView | ArrayBufferLike | ArenaBuffer;
+
+/** A fragment, or any iterable of fragments, in transfer order. */
+export type Fragments = Fragment | Iterable<Fragment>;
+
+/**
+ * What a piece of memory is to the device:
+ * - `arena`: registered memory of this protection domain; usable at once by its local key.
+ * - `foreign`: memory from V8; it may be registered for one operation or copied.
+ * - `pool`: a slice of a small shared ArrayBuffer (Node's Buffer pool). Its page holds other owners' data, so it is
+ *   always copied, never registered.
+ */
+export type PieceKind = 'arena' | 'foreign' | 'pool';
+
+/**
+ * A view of part of an ArrayBuffer no larger than this counts as a pool slice: Node's `Buffer.poolSize` is 8 KiB up to
+ * Node 22 and 64 KiB later, and copying so little is always cheaper than registering it.
+ */
+export const POOL_MAX_BYTES = 64 * 1024;
+
+/** A stretch of memory of one kind: one fragment, or several neighbours merged. */
+export class Piece {
+  readonly kind: PieceKind;
+  /** Index of the first fragment in it. */
+  readonly index: number;
+  /** Where its bytes stand in the transfer. */
+  readonly position: number;
+  /** The memory as bytes (for arena memory: the slab's buffer, from {@link offset}). */
+  readonly buffer: ArrayBufferLike;
+  /** Bytes from the start of {@link buffer}. */
+  readonly offset: number;
+  length: number;
+  /** The slab behind arena memory; also set for a slab of another protection domain, whose key is of no use here. */
+  readonly slab: ArenaSlab | undefined;
+
+  constructor(
+    kind: PieceKind,
+    index: number,
+    position: number,
+    buffer: ArrayBufferLike,
+    offset: number,
+    length: number,
+    slab: ArenaSlab | undefined,
+  ) {
+    this.kind = kind;
+    this.index = index;
+    this.position = position;
+    this.buffer = buffer;
+    this.offset = offset;
+    this.length = length;
+    this.slab = slab;
+  }
+
+  /** A byte view of the piece. Throws ERR_INVALID_STATE when the memory was detached since it was handed over. */
+  view(): Uint8Array {
+    if (this.gone) {
+      throw invalidArgument(
+        'ERR_INVALID_STATE',
+        `fragment ${this.index} was detached (transferred or its WebAssembly.Memory grew) before the operation on it ended`,
+      );
+    }
+    return new Uint8Array(this.buffer, this.offset, this.length);
+  }
+
+  /** True once the memory was detached. */
+  get gone(): boolean {
+    return this.buffer.byteLength === 0;
+  }
+}
+
+/** Fragments reduced to pieces. */
+export interface PieceList {
+  readonly pieces: readonly Piece[];
+  /** Bytes. */
+  readonly total: number;
+}
+
+type MaybeResizable = { readonly resizable?: boolean; readonly growable?: boolean };
+
+/**
+ * Checks [fragments] and reduces them: empty ones are dropped (a zero-length SGE crashes siw), neighbours in memory that
+ * share a key are merged. Synchronous, and without effect on the input.
+ *
+ * @throws ERR_INVALID_ARG_TYPE for anything that is not memory; ERR_INVALID_ARG_VALUE, naming the fragment's index, for
+ *   detached, resizable or growable memory; ERR_INVALID_STATE for arena memory that was freed.
+ */
+export function toPieces(fragments: Fragments, pd: DmaPd): PieceList {
+  const pieces: Piece[] = [];
+  let total = 0;
+  if (isFragment(fragments)) {
+    total = addFragment(pieces, fragments, 0, 0, pd);
+  } else {
+    if (!isIterable(fragments)) throw notMemory(fragments, 'fragments');
+    let index = 0;
+    for (const fragment of fragments) {
+      if (!isFragment(fragment)) throw notMemory(fragment, `fragments[${index}]`);
+      total += addFragment(pieces, fragment, index, total, pd);
+      index++;
+    }
+  }
+  return { pieces, total };
+}
+
+function addFragment(
+  pieces: Piece[],
+  fragment: Fragment,
+  index: number,
+  position: number,
+  pd: DmaPd,
+): number {
+  let buffer: ArrayBufferLike;
+  let offset: number;
+  let length: number;
+  if (fragment instanceof ArenaBuffer) {
+    if (fragment.freed) {
+      throw invalidArgument('ERR_INVALID_STATE', `fragment ${index} is an ArenaBuffer that was freed`);
+    }
+    ({ offset, length } = fragment);
+    buffer = fragment.slab.buffer;
+  } else if (ArrayBuffer.isView(fragment)) {
+    buffer = fragment.buffer;
+    offset = fragment.byteOffset;
+    length = fragment.byteLength;
+  } else {
+    buffer = fragment;
+    offset = 0;
+    length = fragment.byteLength;
+  }
+
+  const slab = slabOf(buffer);
+  if (slab !== undefined && !slab.usable) {
+    throw invalidArgument('ERR_INVALID_STATE', `fragment ${index} lies in an arena slab ${slab.trouble}`);
+  }
+  if (slab === undefined) checkForeign(buffer, index);
+  if (length === 0) return 0;
+
+  const kind = kindOf(buffer, length, slab, pd);
+  const last = pieces[pieces.length - 1];
+  if (
+    last !== undefined &&
+    last.buffer === buffer &&
+    last.offset + last.length === offset &&
+    last.kind === kind
+  ) {
+    last.length += length;
+  } else {
+    pieces.push(new Piece(kind, index, position, buffer, offset, length, slab));
+  }
+  return length;
+}
+
+function kindOf(buffer: ArrayBufferLike, length: number, slab: ArenaSlab | undefined, pd: DmaPd): PieceKind {
+  if (slab !== undefined) return slab.arena.pd === pd ? 'arena' : 'foreign';
+  return buffer.byteLength !== length && buffer.byteLength <= POOL_MAX_BYTES ? 'pool' : 'foreign';
+}
+
+function checkForeign(buffer: ArrayBufferLike, index: number): void {
+  const { resizable, growable } = buffer as MaybeResizable;
+  if (resizable === true || growable === true) {
+    const what = resizable === true ? 'a resizable ArrayBuffer' : 'a growable SharedArrayBuffer';
+    throw invalidArgument(
+      'ERR_INVALID_ARG_VALUE',
+      `fragment ${index} is a view of ${what}, whose pages can change under the device; ` +
+        'copy it into fixed-length memory',
+    );
+  }
+  if (buffer.byteLength === 0 && isDetached(buffer)) {
+    throw invalidArgument(
+      'ERR_INVALID_ARG_VALUE',
+      `fragment ${index} is detached: its ArrayBuffer was transferred, or its WebAssembly.Memory grew`,
+    );
+  }
+}
+
+/** Only asked of buffers of length zero: a detached one refuses a view, an empty one does not. */
+function isDetached(buffer: ArrayBufferLike): boolean {
+  try {
+    new Uint8Array(buffer);
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+function isFragment(value: unknown): value is Fragment {
+  return ArrayBuffer.isView(value) || value instanceof ArenaBuffer || types.isAnyArrayBuffer(value);
+}
+
+function isIterable(value: unknown): value is Iterable<unknown> {
+  return typeof value === 'object' && value !== null && Symbol.iterator in value;
+}
+
+function notMemory(value: unknown, name: string): Error {
+  const got = value === null ? 'null' : typeof value === 'object' ? value.constructor?.name : typeof value;
+  return invalidArgument(
+    'ERR_INVALID_ARG_TYPE',
+    `${name} must be a Buffer, typed array, DataView, ArrayBuffer, SharedArrayBuffer or ArenaBuffer ` +
+      `(or an iterable of them), got ${got}`,
+  );
+}

@@ -1,0 +1,198 @@
+// The user-space counterpart of the proposed rdma_map_sge_single() and rdma_fill_ib_sge_from_sgl(): fragments in, SGEs
+// and what undoes them out.
+
+import { invalidArgument, RdmaError } from '../errors.ts';
+import { Arena, MAX_SLAB_BYTES } from './arena.ts';
+import { type DmaCounters, deviceTotals, newCounters } from './counters.ts';
+import { type Fragment, type Fragments, type Piece, toPieces } from './fragments.ts';
+import { Mapping, type MappingOwner, type Plan, planOf } from './mapping.ts';
+import { type Quirks, quirksOf } from './quirks.ts';
+import { type Decision, decide, type ForceStrategy, type Limits, type Thresholds } from './strategy.ts';
+import type { DmaMr, DmaOp, DmaQp, Sge } from './types.ts';
+
+/** Options of {@link SgeBuilder}. */
+export interface SgeBuilderOptions {
+  /** Where bounce blocks come from; default {@link Arena.for} the queue pair's protection domain. */
+  readonly arena?: Arena;
+  /** Foreign memory up to this many bytes is copied rather than registered; default 65536, at most 64 MiB. */
+  readonly bounceMax?: number;
+  /** A transfer of at most `bounceMax` bytes is copied when it needs more work requests than this; default 16. */
+  readonly chainMax?: number;
+  /** Always take this strategy; throws where it is impossible. For tests and measurements. */
+  readonly force?: ForceStrategy;
+}
+
+/** Options of one mapping. */
+export interface MapOptions {
+  /** Remote address of the first byte, for READ and WRITE: some devices need work requests cut by it. */
+  readonly remoteAddr?: number;
+  /** As in {@link SgeBuilderOptions}, for this transfer. */
+  readonly force?: ForceStrategy | undefined;
+}
+
+/** Default {@link SgeBuilderOptions.bounceMax}, bytes. */
+export const DEFAULT_BOUNCE_MAX = 64 * 1024;
+
+/** Default {@link SgeBuilderOptions.chainMax}, work requests. */
+export const DEFAULT_CHAIN_MAX = 16;
+
+const noOptions: MapOptions = {};
+
+/** Maps fragments for one queue pair. */
+export class SgeBuilder implements MappingOwner {
+  readonly qp: DmaQp;
+  readonly arena: Arena;
+  readonly limits: Limits;
+  readonly thresholds: Thresholds;
+  readonly quirks: Quirks;
+  /** What this builder did; live. */
+  readonly counters: DmaCounters = newCounters();
+  /** @internal */
+  readonly tallies: readonly DmaCounters[];
+  readonly #force: ForceStrategy | undefined;
+  readonly #closing = new Set<Promise<void>>();
+
+  /**
+   * Registers nothing. Throws ERR_OUT_OF_RANGE for thresholds out of range and
+   * ERR_INVALID_ARG_VALUE for an arena of another protection domain.
+   */
+  constructor(qp: DmaQp, options: SgeBuilderOptions = {}) {
+    const { bounceMax = DEFAULT_BOUNCE_MAX, chainMax = DEFAULT_CHAIN_MAX } = options;
+    checkInteger('options.bounceMax', bounceMax, 0, MAX_SLAB_BYTES);
+    checkInteger('options.chainMax', chainMax, 1, 2 ** 31 - 1);
+    const { device } = qp.pd;
+    this.qp = qp;
+    this.arena = options.arena ?? Arena.for(qp.pd);
+    if (this.arena.pd !== qp.pd) {
+      throw invalidArgument(
+        'ERR_INVALID_ARG_VALUE',
+        'options.arena belongs to another protection domain; its keys are of no use to this queue pair',
+      );
+    }
+    this.limits = {
+      maxSendSge: qp.caps.maxSendSge,
+      maxRecvSge: qp.caps.maxRecvSge,
+      maxReadSge: qp.caps.maxReadSge,
+      maxInlineData: qp.caps.maxInlineData,
+      maxMessage: qp.caps.maxMessage,
+      sendSlots: qp.caps.maxSendWr,
+    };
+    this.thresholds = { bounceMax, chainMax };
+    this.quirks = quirksOf(device.provider, device.transport);
+    this.#force = options.force;
+    this.tallies = [this.counters, deviceTotals(device.name)];
+  }
+
+  /**
+   * One SGE by local key, for arena memory. Nothing is held or registered: the caller keeps the memory until the
+   * completion. Throws ERR_RDMA_NEEDS_MR for foreign memory, and the errors of {@link map}.
+   */
+  mapSgeSingle(fragment: Fragment): Sge {
+    const { pieces } = toPieces(fragment, this.qp.pd);
+    return pieces.length === 0 ? { addr: 0, length: 0, lkey: 0 } : keyedSge(pieces[0]!);
+  }
+
+  /**
+   * One SGE per fragment by local key, neighbours merged and empty ones dropped; for a single work request. Never
+   * registers, never copies. Throws ERR_RDMA_NEEDS_MR for foreign memory, naming the fragment.
+   */
+  fillSgeFromFragments(fragments: Fragments): Sge[] {
+    return toPieces(fragments, this.qp.pd).pieces.map(keyedSge);
+  }
+
+  /** What {@link map} would do, without doing it. Throws as {@link map} does. */
+  plan(op: DmaOp, fragments: Fragments, options: MapOptions = noOptions): Plan {
+    const decision = this.#decide(op, fragments, options);
+    return planOf(decision, decision.layout());
+  }
+
+  /**
+   * Maps [fragments] for [op]. Never half done: on failure everything is undone.
+   *
+   * @throws ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE and ERR_INVALID_STATE synchronously for memory that cannot be
+   *   used (the message names the fragment); EMSGSIZE when no strategy serves; ERR_INVALID_ARG_VALUE when the forced
+   *   one cannot. Rejects with the error of a registration (ENOMEM: RLIMIT_MEMLOCK) or of the arena.
+   */
+  map(op: DmaOp, fragments: Fragments, options: MapOptions = noOptions): Promise<Mapping> {
+    const mapping = this.mapOrWait(op, fragments, options);
+    return mapping instanceof Mapping ? Promise.resolve(mapping) : mapping;
+  }
+
+  /**
+   * As {@link map}, at once; undefined when a registration or a larger arena is needed. An iterator passed as
+   * [fragments] is used up even then.
+   */
+  tryMap(op: DmaOp, fragments: Fragments, options: MapOptions = noOptions): Mapping | undefined {
+    const mapping = new Mapping(this.#decide(op, fragments, options), this);
+    if (mapping.tryFinish()) return mapping;
+    mapping.drop();
+    return undefined;
+  }
+
+  /** As {@link map}, but the mapping itself, not a promise, when it is ready at once. */
+  mapOrWait(op: DmaOp, fragments: Fragments, options: MapOptions = noOptions): Mapping | Promise<Mapping> {
+    const mapping = new Mapping(this.#decide(op, fragments, options), this);
+    return mapping.tryFinish() ? mapping : mapping.finish();
+  }
+
+  /** Resolves when every region registered for a transfer that has retired is deregistered. */
+  async idle(): Promise<void> {
+    while (this.#closing.size > 0) await Promise.all(this.#closing);
+  }
+
+  /** @internal */
+  register(view: Uint8Array, access: number): Promise<DmaMr> {
+    return this.qp.pd.regMr(view, access);
+  }
+
+  /** @internal */
+  deregister(mr: DmaMr): void {
+    const closing = mr
+      .close()
+      .catch((error: Error) =>
+        process.emitWarning(`a transient memory region could not be closed: ${error.message}`),
+      )
+      .finally(() => this.#closing.delete(closing));
+    this.#closing.add(closing);
+  }
+
+  #decide(op: DmaOp, fragments: Fragments, options: MapOptions): Decision {
+    if (op !== 'send' && op !== 'recv' && op !== 'write' && op !== 'read') {
+      throw invalidArgument(
+        'ERR_INVALID_ARG_VALUE',
+        `op must be 'send', 'recv', 'write' or 'read', got ${String(op)}`,
+      );
+    }
+    const { pieces, total } = toPieces(fragments, this.qp.pd);
+    const { limits, thresholds, quirks } = this;
+    try {
+      return decide(
+        { op, pieces, total, limits, thresholds, quirks, remoteAddr: options.remoteAddr ?? 0 },
+        options.force ?? this.#force,
+      );
+    } catch (error) {
+      for (const tally of this.tallies) tally.refused++;
+      throw error;
+    }
+  }
+}
+
+function keyedSge(piece: Piece): Sge {
+  if (piece.kind !== 'arena' || piece.slab === undefined) {
+    throw new RdmaError(
+      'ERR_RDMA_NEEDS_MR',
+      `fragment ${piece.index} (${piece.length} bytes) is ${piece.kind} memory and has no local key; ` +
+        'use map(), which copies or registers it, or memory from the arena',
+    );
+  }
+  return { addr: piece.slab.addr + piece.offset, length: piece.length, lkey: piece.slab.lkey };
+}
+
+function checkInteger(name: string, value: number, least: number, most: number): void {
+  if (!Number.isInteger(value) || value < least || value > most) {
+    throw invalidArgument(
+      'ERR_OUT_OF_RANGE',
+      `${name} must be an integer from ${least} to ${most}, got ${value}`,
+    );
+  }
+}

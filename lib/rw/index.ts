@@ -1,0 +1,4 @@
+// The read/write context.
+
+export { RwContext, type RwContextOptions, type RwOptions } from './rw-context.ts';
+export type { RemoteMemory, RwResult } from './types.ts';

@@ -1,0 +1,109 @@
+// One operation of a read/write context, from its mapping to its last completion.
+
+import type { Mapping } from '../dma/mapping.ts';
+import { WcStatus, wcError } from '../errors.ts';
+import type { RwQp, RwResult } from './types.ts';
+
+/** What a job tells its queue. @internal */
+export interface JobOwner {
+  readonly qp: RwQp;
+  /** A work request failed with a status of its own: the queue pair is of no use any more. */
+  failed(): void;
+  /** Slots have come back. */
+  retired(count: number): void;
+}
+
+/** @internal */
+export class Job {
+  /** Undefined while registrations or arena growth are under way. */
+  mapping: Mapping | undefined;
+  readonly remoteAddr: number;
+  readonly rkey: number;
+  readonly signal: AbortSignal | undefined;
+  next: Job | undefined;
+  /** Given to the queue pair for every work request of the job. */
+  readonly onRetired: (status: number, byteLen: number, wc: number) => void;
+  readonly #owner: JobOwner;
+  readonly #resolve: (result: RwResult) => void;
+  readonly #reject: (error: unknown) => void;
+  #outstanding = 0;
+  #status: number = WcStatus.SUCCESS;
+  #vendorErr = 0;
+  #byteLen = 0;
+  /** Set when the rest of the job could not be posted. */
+  #postError: unknown;
+
+  constructor(
+    owner: JobOwner,
+    remoteAddr: number,
+    rkey: number,
+    signal: AbortSignal | undefined,
+    resolve: (result: RwResult) => void,
+    reject: (error: unknown) => void,
+  ) {
+    this.#owner = owner;
+    this.remoteAddr = remoteAddr;
+    this.rkey = rkey;
+    this.signal = signal;
+    this.#resolve = resolve;
+    this.#reject = reject;
+    this.onRetired = (status, byteLen, wc) => this.#onRetired(status, byteLen, wc);
+  }
+
+  /** [count] work requests of it are on their way. */
+  posted(count: number): void {
+    this.#outstanding = count;
+  }
+
+  /** Only the first [posted] work requests went: the job ends with [error] when they have come back. */
+  cut(posted: number, error: unknown): void {
+    this.#postError = error;
+    this.#outstanding = posted;
+  }
+
+  /** Ends a job of which nothing is posted. */
+  refuse(error: unknown): void {
+    this.mapping?.retire(WcStatus.WR_FLUSH_ERR);
+    this.#reject(error);
+  }
+
+  #onRetired(status: number, byteLen: number, wc: number): void {
+    this.#outstanding--;
+    if (status !== WcStatus.SUCCESS) this.#noteFailure(status, wc);
+    else if (byteLen > 0) this.#byteLen = byteLen;
+    if (this.#outstanding === 0) this.#settle();
+    this.#owner.retired(1);
+  }
+
+  /** Keeps the first status that is not a flush: that one is the cause, flushes are what follows from it. */
+  #noteFailure(status: number, wc: number): void {
+    const first = this.#status === WcStatus.SUCCESS || this.#status === WcStatus.WR_FLUSH_ERR;
+    if (!first) return;
+    this.#status = status;
+    const { op } = this.mapping!;
+    const { recvCq, sendCq } = this.#owner.qp;
+    if (wc >= 0) this.#vendorErr = (op === 'recv' ? recvCq : sendCq).ring.vendorErr(wc);
+    if (status !== WcStatus.WR_FLUSH_ERR) this.#owner.failed();
+  }
+
+  #settle(): void {
+    const mapping = this.mapping!;
+    const status = this.#status;
+    const bytes = mapping.op === 'recv' ? this.#byteLen : mapping.total;
+    const failure = mapping.retire(status, bytes);
+    if (this.#postError !== undefined) this.#reject(this.#postError);
+    else if (status !== WcStatus.SUCCESS) this.#reject(this.#wcError(status, mapping));
+    else if (failure !== undefined) this.#reject(failure);
+    else this.#resolve({ bytes, strategy: mapping.strategy });
+  }
+
+  #wcError(status: number, mapping: Mapping): Error {
+    const { qp } = this.#owner;
+    return wcError(status, {
+      operation: `${mapping.op} of ${mapping.total} bytes (${mapping.strategy})`,
+      vendorErr: this.#vendorErr,
+      qpNum: qp.qpNum,
+      device: qp.pd.device.name,
+    });
+  }
+}

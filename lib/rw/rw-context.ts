@@ -1,0 +1,176 @@
+// The user-space counterpart of the kernel's rdma_rw_ctx: memory and an operation in, a promise out, nothing to unmap.
+
+import type { Fragments } from '../dma/fragments.ts';
+import { Mapping } from '../dma/mapping.ts';
+import { SgeBuilder, type SgeBuilderOptions } from '../dma/sge-builder.ts';
+import type { ForceStrategy } from '../dma/strategy.ts';
+import type { DmaOp } from '../dma/types.ts';
+import { invalidArgument } from '../errors.ts';
+import { Opcode, SendFlags } from '../verbs/constants.ts';
+import type { RecvWr, SendWr } from '../verbs/queue-pair.ts';
+import { Job } from './job.ts';
+import type { RemoteMemory, RwQp, RwResult } from './types.ts';
+import { WorkQueue } from './work-queue.ts';
+
+/** Options of {@link RwContext}: those of its {@link SgeBuilder}, or a builder to share. */
+export interface RwContextOptions extends SgeBuilderOptions {
+  readonly builder?: SgeBuilder;
+}
+
+/** Options of one operation. */
+export interface RwOptions {
+  /** Take this strategy; throws where it is impossible. */
+  readonly force?: ForceStrategy;
+  /**
+   * Gives up an operation that still waits for its turn; noticed when the turn comes. What has been posted cannot be
+   * taken back from the device.
+   */
+  readonly signal?: AbortSignal;
+}
+
+const opcodes = { send: Opcode.SEND, write: Opcode.RDMA_WRITE, read: Opcode.RDMA_READ } as const;
+const noOptions: RwOptions = {};
+
+/**
+ * Moves any memory over a queue pair. Every operation maps its fragments (see {@link SgeBuilder}), waits in order for
+ * send-queue slots, posts with one signalled work request, and unmaps when the last of its work requests has come back:
+ * on success, on error, and when it could not be posted.
+ *
+ * Operations start in the order they were called, also when one has to wait for a registration; a full queue makes them
+ * wait and is never an error. The memory belongs to the operation until its promise settles.
+ *
+ * Errors of arguments are thrown synchronously: ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE, ERR_OUT_OF_RANGE,
+ * ERR_INVALID_STATE, EMSGSIZE; see {@link SgeBuilder.map}. A failed work request rejects with `ERR_RDMA_WC_…`, and moves
+ * the queue pair to the error state, which ends all other operations on it with ERR_RDMA_WC_WR_FLUSH_ERR.
+ */
+export class RwContext {
+  readonly qp: RwQp;
+  readonly builder: SgeBuilder;
+  readonly #send: WorkQueue<SendWr>;
+  readonly #recv: WorkQueue<RecvWr>;
+
+  /** Throws as {@link SgeBuilder} does. */
+  constructor(qp: RwQp, options: RwContextOptions = {}) {
+    this.qp = qp;
+    this.builder = options.builder ?? new SgeBuilder(qp, options);
+    if (this.builder.qp !== qp) {
+      throw invalidArgument('ERR_INVALID_ARG_VALUE', 'options.builder was made for another queue pair');
+    }
+    this.#send = new WorkQueue(qp, {
+      free: () => qp.sendFree,
+      fill: (job, wrs) => this.#fillSend(job, wrs),
+      post: (wrs, onRetired) => qp.postSend(wrs, onRetired),
+    });
+    this.#recv = new WorkQueue(qp, {
+      free: () => qp.recvFree,
+      fill: (job, wrs) => {
+        for (const { sges } of job.mapping!.wrs) wrs.push({ sges });
+      },
+      post: (wrs, onRetired) => qp.postRecv(wrs, onRetired),
+    });
+  }
+
+  /** Operations that wait for a mapping or for slots. */
+  get waiting(): number {
+    return this.#send.waiting + this.#recv.waiting;
+  }
+
+  /** Work requests on the device. */
+  get outstanding(): number {
+    return this.#send.outstanding + this.#recv.outstanding;
+  }
+
+  /** RDMA READ: fills [fragments], in order, from the peer's memory. */
+  read(fragments: Fragments, remote: RemoteMemory, options: RwOptions = noOptions): Promise<RwResult> {
+    return this.#submit('read', fragments, remote, options);
+  }
+
+  /**
+   * RDMA WRITE: puts [fragments], in order, into the peer's memory. When it resolves this side may reuse its memory; on
+   * iWARP that does not say that the bytes have reached the peer's.
+   */
+  write(fragments: Fragments, remote: RemoteMemory, options: RwOptions = noOptions): Promise<RwResult> {
+    return this.#submit('write', fragments, remote, options);
+  }
+
+  /** SEND: one message of [fragments], into the receive that the peer posted first. */
+  send(fragments: Fragments, options: RwOptions = noOptions): Promise<RwResult> {
+    return this.#submit('send', fragments, undefined, options);
+  }
+
+  /** RECV: one message into [fragments], in order; resolves with its length. A longer message fails the queue pair. */
+  recv(fragments: Fragments, options: RwOptions = noOptions): Promise<RwResult> {
+    return this.#submit('recv', fragments, undefined, options);
+  }
+
+  #submit(
+    op: DmaOp,
+    fragments: Fragments,
+    remote: RemoteMemory | undefined,
+    { force, signal }: RwOptions,
+  ): Promise<RwResult> {
+    const remoteAddr = remote === undefined ? 0 : checkAddr(remote.addr);
+    const rkey = remote === undefined ? 0 : checkKey(remote.rkey);
+    signal?.throwIfAborted();
+    const mapping = this.builder.mapOrWait(op, fragments, { remoteAddr, force });
+    const queue = op === 'recv' ? this.#recv : this.#send;
+    return new Promise((resolve, reject) => {
+      const job = new Job(queue, remoteAddr, rkey, signal, resolve, reject);
+      if (mapping instanceof Mapping) {
+        job.mapping = mapping;
+        queue.push(job);
+        return;
+      }
+      queue.push(job);
+      mapping.then(
+        (ready) => {
+          job.mapping = ready;
+          queue.pump();
+        },
+        (error) => {
+          queue.remove(job);
+          reject(error);
+        },
+      );
+    });
+  }
+
+  #fillSend(job: Job, wrs: SendWr[]): void {
+    const mapping = job.mapping!;
+    const opcode = opcodes[mapping.op as keyof typeof opcodes];
+    const { remoteAddr, rkey } = job;
+    const base = mapping.inline ? SendFlags.INLINE : 0;
+    const list = mapping.wrs;
+    const last = list.length - 1;
+    for (let i = 0; i <= last; i++) {
+      const { sges, offset, signal } = list[i]!;
+      const flags = i === last || signal ? base | SendFlags.SIGNALED : base;
+      if (mapping.inlineBytes === undefined) {
+        wrs.push({ opcode, sges, flags, remoteAddr: remoteAddr + offset, rkey });
+      } else {
+        wrs.push({ opcode, sges: [], inline: mapping.inlineBytes, flags, remoteAddr, rkey });
+      }
+    }
+  }
+}
+
+function checkAddr(addr: number | bigint): number {
+  const value = typeof addr === 'bigint' ? Number(addr) : addr;
+  if (!Number.isSafeInteger(value) || value < 0) {
+    throw invalidArgument(
+      'ERR_OUT_OF_RANGE',
+      `remote.addr must be an address from 0 to 2^53 - 1, got ${addr}`,
+    );
+  }
+  return value;
+}
+
+function checkKey(rkey: number): number {
+  if (!Number.isInteger(rkey) || rkey < 0 || rkey > 0xffffffff) {
+    throw invalidArgument(
+      'ERR_OUT_OF_RANGE',
+      `remote.rkey must be an integer from 0 to 2^32 - 1, got ${rkey}`,
+    );
+  }
+  return rkey;
+}

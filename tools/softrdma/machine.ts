@@ -1,18 +1,20 @@
 /** One machine: a User-mode Linux kernel with rxe0 and siw0, as one host process. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { collect, type RunCommandOptions, type RunResult } from './collect.ts';
 import { SoftRdmaError } from './errors.ts';
 import { type Addresses, addressesOf, addressesOf6, guestConfig } from './guest-config.ts';
+import { type DeviceName, type LinkFault, linkArguments, linkResult } from './link.ts';
 import { memoryDir, parseMemory } from './memory.ts';
 import { asset, projectDir } from './paths.ts';
 import { GuestProcess } from './process.ts';
 import { encodeFrame, encodeRun, type Frame, FrameDecoder, type TerminalSize } from './protocol.ts';
-import { makeRunDir } from './run-dir.ts';
+import { makeRunDir, removeRunDir } from './run-dir.ts';
 
 /** How much of the kernel's own messages is kept, in characters. */
 const LOG_LIMIT = 64 * 1024;
@@ -158,6 +160,20 @@ export class Machine implements AsyncDisposable {
     return guest;
   }
 
+  /** Runs a command to its end and resolves to what it wrote and how it ended. A failing command is no error. */
+  async run(
+    command: string,
+    args: readonly string[] = [],
+    options: RunCommandOptions = {},
+  ): Promise<RunResult> {
+    return await collect(this.spawn(command, args, options), options);
+  }
+
+  /** Makes, or ends, a fault of the cable at this machine. Throws `ERR_SOFTRDMA_ARGUMENT` for what cannot be. */
+  async link(device: DeviceName, fault: LinkFault): Promise<void> {
+    await linkResult(this.spawn('/usr/local/bin/softrdma-link', linkArguments(device, fault), { cwd: '/' }));
+  }
+
   /** The machine's death: SIGKILL to the kernel, nothing said to anybody. Resolves when it is gone. */
   async kill(): Promise<void> {
     const kernel = this.#kernel;
@@ -247,7 +263,7 @@ export class Machine implements AsyncDisposable {
     this.#line?.destroy();
     this.#line = undefined;
     this.#synced?.();
-    if (this.#runDir) rmSync(this.#runDir, { recursive: true, force: true });
+    if (this.#runDir) removeRunDir(this.#runDir);
     this.#runDir = undefined;
     const error = wasUp
       ? new SoftRdmaError(

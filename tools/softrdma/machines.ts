@@ -1,13 +1,12 @@
 /** Machines by the number, with cables between them. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { SoftRdmaError } from './errors.ts';
 import { ensureHelper } from './helper.ts';
 import { ensureKernel } from './kernel/locate.ts';
 import { Machine, type MachineOptions } from './machine.ts';
-import { makeRunDir } from './run-dir.ts';
+import { makeRunDir, removeRunDir } from './run-dir.ts';
 
 /** One cable for rxe0, one for siw0: two RDMA devices may not share a netdev. */
 const CABLES = 2;
@@ -49,7 +48,7 @@ class Keeper {
     const gone = once(this.#process, 'exit');
     this.#process.stdin!.end();
     await gone;
-    rmSync(this.#dir, { recursive: true, force: true });
+    removeRunDir(this.#dir);
   }
 }
 

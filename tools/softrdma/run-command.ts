@@ -43,7 +43,6 @@ function environment(tty: boolean): NodeJS.ProcessEnv {
 export async function runInMachine(command: readonly string[], options: RunOptions): Promise<number> {
   if (options.device === 'host') return runOnHost(command, options.timeout);
   const machine = await start(options);
-  if (typeof machine === 'number') return machine;
   try {
     return await attach(machine, command, options);
   } finally {
@@ -52,14 +51,21 @@ export async function runInMachine(command: readonly string[], options: RunOptio
   }
 }
 
-/** Boots; a signal meanwhile ends it, and its status is the result. */
-async function start(options: RunOptions): Promise<Machine | number> {
-  const [machine] = await machines(1, {
-    memory: options.memory,
-    cpus: options.cpus,
-    writable: options.writable?.map((dir) => resolve(dir)),
-  });
-  return machine!;
+async function start(options: RunOptions): Promise<Machine> {
+  // There is no command yet to pass a signal to. Leaving by exit() tidies up, and the kernel dies with its parent;
+  // not at once, because a build that is under way has a handler of its own.
+  const leave = (signal: NodeJS.Signals) => setImmediate(() => process.exit(128 + constants.signals[signal]));
+  process.on('SIGINT', leave).on('SIGTERM', leave).on('SIGHUP', leave);
+  try {
+    const [machine] = await machines(1, {
+      memory: options.memory,
+      cpus: options.cpus,
+      writable: options.writable?.map((dir) => resolve(dir)),
+    });
+    return machine!;
+  } finally {
+    process.off('SIGINT', leave).off('SIGTERM', leave).off('SIGHUP', leave);
+  }
 }
 
 async function attach(machine: Machine, command: readonly string[], options: RunOptions): Promise<number> {

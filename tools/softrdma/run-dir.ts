@@ -14,6 +14,15 @@ function isAlive(pid: number): boolean {
   }
 }
 
+const mine = new Set<string>();
+let watching = false;
+
+/** Removes a directory made by `makeRunDir()`. */
+export function removeRunDir(dir: string): void {
+  mine.delete(dir);
+  rmSync(dir, { recursive: true, force: true });
+}
+
 /** Makes a directory named after this process. Nobody else may read it: it holds the machine's sockets. */
 export function makeRunDir(): string {
   for (const name of readdirSync(tmpdir())) {
@@ -25,5 +34,14 @@ export function makeRunDir(): string {
       // Another user's: theirs to remove.
     }
   }
-  return mkdtempSync(join(tmpdir(), `${PREFIX}${process.pid}-`));
+  const dir = mkdtempSync(join(tmpdir(), `${PREFIX}${process.pid}-`));
+  mine.add(dir);
+  if (!watching) {
+    watching = true;
+    // A process that ends without closing its machines; they die with it by themselves.
+    process.on('exit', () => {
+      for (const one of mine) removeRunDir(one);
+    });
+  }
+  return dir;
 }

@@ -32,7 +32,8 @@ writable_dirs | while IFS= read -r dir; do
   mount -t hostfs -o "$dir" none "$root$dir"
 done
 mkdir "$root/run/softrdma" "$root/run/lock"
-cp "$HELPER" "$root/run/softrdma/helper"
+mkdir -p "$root/usr/local/bin"
+cp "${0%/*}/link.sh" "$root/usr/local/bin/softrdma-link"
 
 # perftest refuses to report without a clock rate, and this kernel's /proc/cpuinfo has none.
 sed "/^processor/a cpu MHz\t\t: $MHZ" "$root/proc/cpuinfo" >"$root/run/softrdma/cpuinfo"
@@ -42,14 +43,21 @@ echo "$HOSTNAME" >"$root/proc/sys/kernel/hostname"
 # Addresses are usable at once and survive a link that goes down.
 echo 0 >"$root/proc/sys/net/ipv6/conf/default/accept_dad"
 echo 1 >"$root/proc/sys/net/ipv6/conf/default/keep_addr_on_down"
+# A cable's bridge hears the question for the address of the device behind it, and must not answer.
+echo 1 >"$root/proc/sys/net/ipv4/conf/all/arp_ignore"
 echo '0 2147483647' >"$root/proc/sys/net/ipv4/ping_group_range"
 
 # One RDMA device per netdev: rdma_cm mistakes one for the other where two share one.
-netdev() { # kind-or-name netdev mac address address6
+# A cable is behind a bridge: the driver of vecN closes its end for good when it is set down, and has no carrier to lose.
+netdev() { # cable netdev mac address address6
   if [ "$1" = dummy ]; then
     echo "link add $2 type dummy"
   else
-    echo "link set $1 name $2"
+    echo "link add $2 type veth peer name $2-port"
+    echo "link add $2-br type bridge"
+    echo "link set $1 mtu 9000 master $2-br addrgenmode none up"
+    echo "link set $2-port mtu 9000 master $2-br addrgenmode none up"
+    echo "link set $2-br mtu 9000 addrgenmode none up"
   fi
   echo "link set $2 address $3 mtu 9000 up"
   echo "addr add $4/24 dev $2"

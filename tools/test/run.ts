@@ -1,0 +1,104 @@
+/**
+ * `npm test`: the host's suites here, the devices' suites inside softrdma (or on this machine's own devices), one
+ * total at the end. Arguments: `--device host`, `--only host|device`, and patterns of test files.
+ */
+import { spawn } from 'node:child_process';
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command, Option } from 'commander';
+import { packageRoot } from '../softrdma/paths.ts';
+
+/** The counts of one suite. */
+export interface Counts {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+/** What is used of the report of vitest's json reporter. */
+interface JsonReport {
+  numPassedTests: number;
+  numFailedTests: number;
+  numPendingTests: number;
+  numTodoTests: number;
+  testResults: { status: string; assertionResults: unknown[] }[];
+}
+
+const RESULTS = join(packageRoot, '.vitest-results');
+
+/**
+ * Counts a report. A file that failed before any of its tests ran counts as one failure, and so does a run that ended
+ * badly without saying why: nothing that went wrong may look like success.
+ */
+export function countReport(report: JsonReport | undefined, status: number): Counts {
+  if (!report) return { passed: 0, failed: status === 0 ? 0 : 1, skipped: 0 };
+  const broken = report.testResults.filter(
+    (file) => file.status === 'failed' && file.assertionResults.length === 0,
+  );
+  const failed = report.numFailedTests + broken.length;
+  return {
+    passed: report.numPassedTests,
+    failed: failed === 0 && status !== 0 ? 1 : failed,
+    skipped: report.numPendingTests + report.numTodoTests,
+  };
+}
+
+/** The last line of `npm test`. */
+export function summary({ passed, failed, skipped }: Counts): string {
+  return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`;
+}
+
+async function runSuite(project: string, device: string, patterns: readonly string[]): Promise<Counts> {
+  const file = join(RESULTS, `${project}.json`);
+  rmSync(file, { force: true });
+  const vitest = [
+    join(packageRoot, 'node_modules/vitest/vitest.mjs'),
+    ...['run', '--project', project, '--passWithNoTests'],
+    ...['--reporter=default', '--reporter=json', `--outputFile.json=${file}`],
+    ...patterns,
+  ];
+  const softrdma = [
+    join(packageRoot, 'dist/tools/softrdma/cli.js'),
+    '--device',
+    device,
+    '--',
+    process.execPath,
+  ];
+  const args = project === 'device' ? [...softrdma, ...vitest] : vitest;
+  const child = spawn(process.execPath, args, { cwd: packageRoot, stdio: ['ignore', 'inherit', 'inherit'] });
+  const status = await new Promise<number>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('exit', (code) => resolve(code ?? 1));
+  });
+  let report: JsonReport | undefined;
+  try {
+    report = JSON.parse(readFileSync(file, 'utf8')) as JsonReport;
+  } catch {
+    // There is none when vitest itself, or the machine, did not get as far.
+  }
+  return countReport(report, status);
+}
+
+async function main(patterns: readonly string[], options: { device: string; only?: string }): Promise<void> {
+  mkdirSync(RESULTS, { recursive: true });
+  const total: Counts = { passed: 0, failed: 0, skipped: 0 };
+  for (const project of options.only ? [options.only] : ['host', 'device']) {
+    const counts = await runSuite(project, options.device, patterns);
+    total.passed += counts.passed;
+    total.failed += counts.failed;
+    total.skipped += counts.skipped;
+  }
+  process.stdout.write(`${summary(total)}\n`);
+  if (total.failed > 0 || total.passed === 0) process.exitCode = 1;
+}
+
+if (process.argv[1]?.endsWith('run.js')) {
+  await new Command('npm test --')
+    .argument('[patterns...]', 'run only test files whose path contains one of these')
+    .addOption(
+      new Option('--device <where>', 'where the devices are').choices(['soft', 'host']).default('soft'),
+    )
+    .addOption(new Option('--only <suites>', 'run only these suites').choices(['host', 'device']))
+    .action(main)
+    .parseAsync();
+}

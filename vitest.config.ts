@@ -1,0 +1,35 @@
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  // Not in node_modules: suites also run where the package is read-only.
+  cacheDir: join(tmpdir(), 'node-rdma-vitest'),
+  test: {
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'host',
+          include: ['test/unit/**/*.test.ts', 'test/softrdma/**/*.test.ts'],
+          pool: 'forks',
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          // Needs RDMA devices: runs inside softrdma, or on a machine that has some.
+          name: 'device',
+          include: ['test/device/**/*.test.ts'],
+          pool: 'forks',
+          fileParallelism: false,
+          execArgv: ['--expose-gc'],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+    ],
+  },
+});

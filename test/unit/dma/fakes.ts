@@ -1,0 +1,243 @@
+// Fakes: no device, no addon. Memory has made-up addresses; a fake queue pair carries out work requests when told to,
+// between the fake regions they name, and checks keys, ranges and access as a device would.
+
+import type { DmaMr, DmaPd, DmaSlab } from '../../../lib/dma/types.ts';
+import { RdmaError, WcStatus } from '../../../lib/errors.ts';
+import type { OnRetired } from '../../../lib/ring/work-ring.ts';
+import type { RwQp } from '../../../lib/rw/types.ts';
+import { Access, Opcode, SendFlags } from '../../../lib/verbs/constants.ts';
+import type { RecvWr, SendWr, Sge } from '../../../lib/verbs/queue-pair.ts';
+
+export class FakeMr implements DmaMr {
+  closed = false;
+  readonly pd: FakePd;
+  readonly addr: number;
+  readonly length: number;
+  readonly lkey: number;
+  readonly rkey: number;
+  readonly access: number;
+  readonly view: Uint8Array;
+
+  constructor(pd: FakePd, view: Uint8Array, access: number, key: number) {
+    this.pd = pd;
+    this.view = view;
+    this.addr = pd.addressOf(view);
+    this.length = view.byteLength;
+    this.lkey = key;
+    this.rkey = key + 0x1000;
+    this.access = access;
+  }
+
+  async close(): Promise<void> {
+    await undefined;
+    if (!this.closed) this.pd.live.delete(this);
+    this.closed = true;
+  }
+}
+
+/** A fake protection domain; `provider` and `transport` choose the quirks under test. */
+export class FakePd implements DmaPd {
+  readonly device: DmaPd['device'];
+  readonly live = new Set<FakeMr>();
+  /** Sizes of all slabs ever made. */
+  readonly slabSizes: number[] = [];
+  /** Thrown by the next registrations and slab allocations while set. */
+  failWith: Error | undefined;
+  readonly #bases = new WeakMap<ArrayBufferLike, number>();
+  #nextBase = 0x7f00_0000_0000;
+  #nextKey = 1;
+
+  constructor(provider = 'rxe', transport: 'ib' | 'iwarp' = 'ib') {
+    this.device = { name: `fake-${provider}`, provider, transport };
+  }
+
+  addressOf(view: Uint8Array, align = 16): number {
+    let base = this.#bases.get(view.buffer);
+    if (base === undefined) {
+      base = this.#nextBase + align;
+      this.#nextBase += 2 ** 30;
+      this.#bases.set(view.buffer, base);
+    }
+    return base + view.byteOffset;
+  }
+
+  async regMr(memory: ArrayBufferView | ArrayBufferLike, access: number): Promise<FakeMr> {
+    await undefined;
+    return this.register(memory as Uint8Array, access);
+  }
+
+  register(view: Uint8Array, access: number): FakeMr {
+    if (this.failWith !== undefined) throw this.failWith;
+    const mr = new FakeMr(this, view, access, this.#nextKey++);
+    this.live.add(mr);
+    return mr;
+  }
+
+  async allocSlab(bytes: number, access: number): Promise<DmaSlab> {
+    await undefined;
+    const buffer = new ArrayBuffer(bytes);
+    this.addressOf(new Uint8Array(buffer), 0);
+    const mr = this.register(new Uint8Array(buffer), access);
+    this.slabSizes.push(bytes);
+    return { mr, buffer, addr: mr.addr, length: bytes, close: () => mr.close() };
+  }
+
+  /** The memory behind an SGE or a remote range; throws a status when the key, range or access is wrong. */
+  resolve(addr: number, length: number, key: number, need: number, remote: boolean): Uint8Array {
+    for (const mr of this.live) {
+      if ((remote ? mr.rkey : mr.lkey) !== key) continue;
+      const at = addr - mr.addr;
+      if (at < 0 || at + length > mr.length || (mr.access & need) !== need) break;
+      return mr.view.subarray(at, at + length);
+    }
+    throw remote ? WcStatus.REM_ACCESS_ERR : WcStatus.LOC_PROT_ERR;
+  }
+}
+
+interface Posted {
+  readonly wr: SendWr;
+  readonly retired: OnRetired | null;
+}
+
+/** A fake queue pair. `run()` completes what is posted, in order, against the regions of `peer`. */
+export class FakeQp implements RwQp {
+  readonly pd: FakePd;
+  readonly peer: FakePd;
+  readonly qpNum = 7;
+  readonly caps: RwQp['caps'];
+  readonly sendCq = { ring: { vendorErr: () => 42 } };
+  readonly recvCq = { ring: { vendorErr: () => 43 } };
+  /** What each call of postSend was given. */
+  readonly calls: SendWr[][] = [];
+  readonly messages: Buffer[] = [];
+  readonly receives: { wr: RecvWr; retired: OnRetired | null }[] = [];
+  readonly posted: Posted[] = [];
+  errors = 0;
+  /** Slots held by somebody else. */
+  foreignSlots = 0;
+  /** Work requests that postSend takes before it fails; unlimited when undefined. */
+  refuseAfter: number | undefined;
+
+  constructor(pd = new FakePd(), peer = new FakePd(), caps: Partial<RwQp['caps']> = {}) {
+    this.pd = pd;
+    this.peer = peer;
+    this.caps = {
+      maxSendWr: 16,
+      maxRecvWr: 16,
+      maxSendSge: 4,
+      maxRecvSge: 4,
+      maxReadSge: 4,
+      maxInlineData: 64,
+      maxMessage: 2 ** 23,
+      ...caps,
+    };
+  }
+
+  get sendFree(): number {
+    return this.caps.maxSendWr - this.posted.length - this.foreignSlots;
+  }
+
+  get recvFree(): number {
+    return 16 - this.receives.length;
+  }
+
+  postSend(wrs: SendWr | readonly SendWr[], onRetired?: OnRetired | readonly (OnRetired | null)[]): void {
+    const list = [wrs].flat() as SendWr[];
+    if (list.length > this.sendFree) throw new RdmaError('ENOBUFS', 'fake: full', { posted: 0 });
+    const taken = Math.min(list.length, this.refuseAfter ?? list.length);
+    this.calls.push(list.slice(0, taken));
+    for (let i = 0; i < taken; i++) {
+      const retired = typeof onRetired === 'function' ? onRetired : (onRetired?.[i] ?? null);
+      // Inline bytes are copied at the post, as the real ring does.
+      const wr = list[i]!;
+      this.posted.push({ wr: wr.inline === undefined ? wr : { ...wr, inline: wr.inline.slice() }, retired });
+    }
+    if (taken < list.length) {
+      this.refuseAfter = Math.max(0, this.refuseAfter! - taken);
+      throw new RdmaError('ENOMEM', 'fake: refused', { posted: taken, wrIndex: taken });
+    }
+  }
+
+  postRecv(wrs: RecvWr | readonly RecvWr[], onRetired?: OnRetired | readonly (OnRetired | null)[]): void {
+    const list = [wrs].flat() as RecvWr[];
+    list.forEach((wr, i) => {
+      this.receives.push({
+        wr,
+        retired: typeof onRetired === 'function' ? onRetired : (onRetired?.[i] ?? null),
+      });
+    });
+  }
+
+  /** Completes up to [count] work requests of the send queue. */
+  run(count = Number.POSITIVE_INFINITY): void {
+    for (let done = 0; done < count && this.posted.length > 0; done++) {
+      const { wr, retired } = this.posted.shift()!;
+      let status: number = WcStatus.SUCCESS;
+      if (this.errors > 0) {
+        status = WcStatus.WR_FLUSH_ERR;
+      } else {
+        try {
+          this.#carryOut(wr);
+        } catch (error) {
+          if (typeof error !== 'number') throw error;
+          status = error;
+        }
+      }
+      retired?.(status, 0, 0);
+    }
+  }
+
+  /** A message arrives in the first receive. */
+  deliver(message: Uint8Array): void {
+    const { wr, retired } = this.receives.shift()!;
+    let at = 0;
+    for (const { addr, length, lkey } of wr.sges) {
+      const part = message.subarray(at, at + length);
+      this.pd.resolve(addr, part.length, lkey, Access.LOCAL_WRITE, false).set(part);
+      at += part.length;
+    }
+    retired?.(WcStatus.SUCCESS, message.length, 0);
+  }
+
+  toError(): void {
+    this.errors++;
+  }
+
+  #carryOut(wr: SendWr): void {
+    const read = wr.opcode === Opcode.RDMA_READ;
+    const inline = ((wr.flags ?? 0) & SendFlags.INLINE) !== 0;
+    const local = (sge: Sge) =>
+      this.pd.resolve(sge.addr, sge.length, sge.lkey, read ? Access.LOCAL_WRITE : 0, false);
+    const parts = wr.inline !== undefined ? [wr.inline] : wr.sges.filter((sge) => sge.length > 0).map(local);
+    if (inline && read) throw WcStatus.LOC_QP_OP_ERR;
+    if (wr.opcode === Opcode.SEND) {
+      this.messages.push(Buffer.concat(parts));
+      return;
+    }
+    let remoteAddr = Number(wr.remoteAddr);
+    const need = read ? Access.REMOTE_READ : Access.REMOTE_WRITE;
+    for (const part of parts) {
+      const remote = this.peer.resolve(remoteAddr, part.length, wr.rkey ?? 0, need, true);
+      if (read) part.set(remote);
+      else remote.set(part);
+      remoteAddr += part.length;
+    }
+  }
+}
+
+/** Bytes that tell their place. */
+export function pattern(length: number, seed = 1): Buffer {
+  const bytes = Buffer.alloc(length);
+  for (let i = 0; i < length; i++) bytes[i] = (i * 31 + (i >>> 8) * 7 + seed) & 0xff;
+  return bytes;
+}
+
+/** Memory of its own ArrayBuffer: foreign, and not a slice of Node's pool. */
+export function foreign(bytes: Uint8Array | number): Uint8Array<ArrayBuffer> {
+  return typeof bytes === 'number' ? new Uint8Array(bytes) : new Uint8Array(bytes);
+}
+
+/** Detaches the memory of [view]. */
+export function detach(view: ArrayBufferView): void {
+  structuredClone(view.buffer, { transfer: [view.buffer as ArrayBuffer] });
+}

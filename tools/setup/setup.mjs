@@ -97,15 +97,10 @@ function unlessDone(stamp, product, hash, work) {
 }
 
 function installModules() {
-  unlessDone(
-    'node_modules/.setup-stamp',
-    'node_modules/.bin/tsc',
-    hashOf(['package.json', 'package-lock.json']),
-    () => {
-      say('installing node_modules');
-      run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund']);
-    },
-  );
+  unlessDone('node_modules/.setup-stamp', 'node_modules/.bin/tsc', hashOf(['package-lock.json']), () => {
+    say('installing node_modules');
+    run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund']);
+  });
 }
 
 /** Where this Node.js's headers are, if they came with it: node-gyp downloads them otherwise. */

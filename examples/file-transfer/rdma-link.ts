@@ -33,6 +33,8 @@ export class RdmaLink implements Link {
   readonly #arena: Arena;
   readonly #rw: RwContext;
   #limits: Limits;
+  #peer = 'unknown peer';
+  #connected = false;
   #handler: (bytes: Buffer) => void = (bytes) => this.#early.push(bytes);
   readonly #early: Buffer[] = [];
   #reason: Error | undefined;
@@ -49,34 +51,34 @@ export class RdmaLink implements Link {
     this.#pd = device.allocPd();
     this.#cq = device.createCq({ cqe: maxSendWr + messages });
     const qp = id.createQp({ pd: this.#pd, sendCq: this.#cq, maxSendWr, maxRecvWr: messages });
-    this.#arena = new Arena(this.#pd, { access: Access.LOCAL_WRITE });
+    this.#arena = Arena.for(this.#pd);
     this.#rw = new RwContext(qp);
     this.lost = new Promise((resolve) => {
       this.#resolveLost = resolve;
     });
     id.on('disconnected', () => this.#fail(new LostError('the peer closed the connection, or died')));
-    id.on('error', (error: Error) => this.#fail(error));
   }
 
   /** Connects and agrees on limits. Rejects with RdmaError, or with TransferError when the server refuses. */
   static async connect({ host, port, device }: Destination, proposed: Limits): Promise<RdmaLink> {
+    const timeout = { timeoutMs: CONNECT_TIMEOUT_MS };
     const id = new CmId();
     let link: RdmaLink | undefined;
     try {
-      await id.resolveAddr({ host, port }, { timeoutMs: CONNECT_TIMEOUT_MS });
+      await id.resolveAddr({ host, port }, timeout);
       if (device !== undefined && id.device?.name !== device) {
         throw new Error(
           `${host} is reached through ${id.device?.name}, not ${device}; give another address or device`,
         );
       }
-      await id.resolveRoute({ timeoutMs: CONNECT_TIMEOUT_MS });
+      await id.resolveRoute(timeout);
       link = new RdmaLink(id, proposed);
       await link.#postReceives();
       const answer = await id.connect(
         { privateData: encodeHello(proposed), ...connectionParameters(id) },
-        { timeoutMs: CONNECT_TIMEOUT_MS },
+        timeout,
       );
-      link.#limits = agree(proposed, decodeHello(answer));
+      link.#onConnected(agree(proposed, decodeHello(answer)));
       return link;
     } catch (error) {
       if (link) await link.close(error as Error);
@@ -91,10 +93,9 @@ export class RdmaLink implements Link {
     const link = new RdmaLink(id, limits);
     try {
       await link.#postReceives();
-      await id.accept(
-        { privateData: encodeHello(limits), ...connectionParameters(id) },
-        { timeoutMs: CONNECT_TIMEOUT_MS },
-      );
+      const parameters = { privateData: encodeHello(limits), ...connectionParameters(id) };
+      await id.accept(parameters, { timeoutMs: CONNECT_TIMEOUT_MS });
+      link.#onConnected(limits);
       return link;
     } catch (error) {
       await link.close(error as Error);
@@ -102,13 +103,19 @@ export class RdmaLink implements Link {
     }
   }
 
+  #onConnected(limits: Limits): void {
+    const address = this.#id.peerAddress;
+    if (address) this.#peer = `${address.host}:${address.port}`;
+    this.#limits = limits;
+    this.#connected = true;
+  }
+
   get limits(): Limits {
     return this.#limits;
   }
 
   get peer(): string {
-    const address = this.#id.peerAddress;
-    return address ? `${address.host}:${address.port}` : 'unknown peer';
+    return this.#peer;
   }
 
   get counters(): Readonly<Record<string, number>> {
@@ -167,7 +174,7 @@ export class RdmaLink implements Link {
     if (exposure === 'none') {
       const buffers = await Promise.all(Array.from({ length: count }, () => this.#arena.alloc(slotBytes)));
       return {
-        slots: buffers.map(({ bytes, addr }) => ({ bytes: bytes.subarray(0, slotBytes), addr, rkey: 0 })),
+        slots: buffers.map((buffer) => ({ bytes: buffer.bytes, addr: buffer.addr, rkey: 0 })),
         close: async () => {
           for (const buffer of buffers) buffer.free();
         },
@@ -194,10 +201,21 @@ export class RdmaLink implements Link {
     return this.#closing;
   }
 
+  /** From the queue pair down to the domain; what was in flight rejects, and registered memory goes last. */
   async #close(reason: Error): Promise<void> {
-    this.#id.disconnect();
+    if (this.#connected && !this.#id.closed) this.#disconnect();
     this.#id.close();
+    this.#cq.close();
     this.#resolveLost(reason);
+    await this.#pd.close();
+  }
+
+  #disconnect(): void {
+    try {
+      this.#id.disconnect();
+    } catch {
+      // The connection is down already, which is what was wanted.
+    }
   }
 }
 

@@ -45,8 +45,7 @@ export class FileServer {
   private constructor(listener: CmId, options: Settings) {
     this.#listener = listener;
     this.#options = options;
-    listener.on('connectRequest', (id: CmId, privateData: Buffer) => this.#onRequest(id, privateData));
-    listener.on('error', (error: Error) => options.log(`listener: ${error.message}`));
+    listener.on('connectRequest', (id, { privateData }) => this.#onRequest(id, privateData));
   }
 
   /** Starts to listen. Rejects when the directory cannot be served or the address is not free. */
@@ -89,7 +88,6 @@ export class FileServer {
       const refusal = error as TransferError;
       this.#options.log(`refused a connection: ${refusal.message}`);
       id.reject(encodeRefusal(refusal));
-      id.close();
       return;
     }
     const session: Promise<void> = this.#serve(id, proposed, (link) => this.#sessions.set(session, link))

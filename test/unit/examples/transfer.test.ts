@@ -266,24 +266,26 @@ describe('ends of the connection', () => {
 });
 
 describe('hostile clients', () => {
-  /** Sends requests and returns the responses, until one is not OK or all have arrived. */
+  /** Sends requests one by one, each after the answer to the one before, and returns the answers. */
   async function talk(...messages: Buffer[]): Promise<{ responses: Response[]; closed: boolean }> {
-    const { near } = start();
+    const { near, served } = start();
     const responses: Response[] = [];
-    const answers = new Promise<void>((resolve) => {
-      near.onMessage((bytes) => {
-        responses.push(decodeResponse(bytes));
-        if (responses.length === messages.length) resolve();
-      });
+    let onAnswer = (): void => {};
+    near.onMessage((bytes) => {
+      responses.push(decodeResponse(bytes));
+      onAnswer();
     });
     for (const message of messages) {
+      const answered = new Promise<void>((resolve) => {
+        onAnswer = resolve;
+      });
       await near.send(message).catch(() => {});
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      await Promise.race([answered, near.lost]);
     }
-    await Promise.race([answers, near.lost]);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await Promise.race([near.lost, new Promise((resolve) => setTimeout(resolve, 200))]);
     const closed = near.reason !== undefined;
     await near.close();
+    await served;
     return { responses, closed };
   }
   const openPut = encodeRequest({ kind: 'openPut', tag: 1, hash: 'during', name: 'x', size: 3 * CHUNK });

@@ -26,6 +26,8 @@ export interface LayoutRules {
   readonly op: DmaOp;
   /** Most SGEs of a work request. */
   readonly maxSges: number;
+  /** Every SGE gets a work request of its own. */
+  readonly spread?: boolean;
   /** Most bytes of a work request. */
   readonly maxBytes: number;
   readonly quirks: Quirks;
@@ -49,7 +51,8 @@ export function emptyWr(): MappedWr {
  * continued in the next. Whether several work requests are allowed is the caller's question.
  */
 export function layout(extents: readonly Extent[], rules: LayoutRules): MappedWr[] {
-  const { maxSges, quirks } = rules;
+  const { quirks } = rules;
+  const maxSges = rules.spread === true ? 1 : rules.maxSges;
   const maxBytes = Math.min(rules.maxBytes, MAX_SGE_BYTES);
   const wrs: MappedWr[] = [];
   let sges: Sge[] = [];
@@ -77,15 +80,22 @@ export function layout(extents: readonly Extent[], rules: LayoutRules): MappedWr
 
 function finish(wrs: MappedWr[], sges: Sge[], offset: number, length: number, rules: LayoutRules): void {
   const { quirks } = rules;
-  const remote = rules.remoteAddr + offset;
-  const head = bytesToPageEnd(remote, length);
-  if (rules.op === 'read' && length <= quirks.tinyBytes && head < length) {
+  const head = length <= quirks.tinyBytes ? tinyCut(sges, offset, length, rules) : length;
+  if (head < length) {
     const [first, second] = splitSges(sges, head);
     wrs.push({ sges: first, offset, length: head, signal: false });
     wrs.push({ sges: second, offset: offset + head, length: length - head, signal: false });
     return;
   }
   wrs.push({ sges, offset, length, signal: length >= quirks.signalFrom });
+}
+
+/** Bytes of a tiny work request that may go together; all of them unless the page end that hurts is inside. */
+function tinyCut(sges: readonly Sge[], offset: number, length: number, rules: LayoutRules): number {
+  if (rules.op === 'read') return bytesToPageEnd(rules.remoteAddr + offset, length);
+  // Two SGEs do as well, where there may be two.
+  if (rules.op === 'write' && rules.maxSges === 1) return bytesToPageEnd(sges[0]!.addr, length);
+  return length;
 }
 
 /** [sges] cut at byte [at]. */

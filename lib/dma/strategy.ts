@@ -364,10 +364,10 @@ export function stretchesOf(t: Transfer, treat: Treatment): Stretch[] {
 
 function layoutOf(t: Transfer, stretches: readonly Stretch[], spread = false): MappedWr[] {
   if (t.total === 0) return [emptyWr()];
-  const maxSges = spread && t.pieces.length > 1 ? 1 : sgeLimit(t);
   return layout(stretches, {
     op: t.op,
-    maxSges,
+    maxSges: sgeLimit(t),
+    spread,
     maxBytes: t.limits.maxMessage,
     quirks: t.quirks,
     remoteAddr: t.remoteAddr,

@@ -7,7 +7,7 @@ import type { RwQp, RwResult } from './types.ts';
 /** What a job tells its queue. @internal */
 export interface JobOwner {
   readonly qp: RwQp;
-  /** A work request failed with a status of its own: the queue pair is of no use any more. */
+  /** A work request failed: the queue pair is of no use any more. */
   failed(): void;
   /** Slots have come back. */
   retired(count: number): void;
@@ -17,6 +17,8 @@ export interface JobOwner {
 export class Job {
   /** Undefined while registrations or arena growth are under way. */
   mapping: Mapping | undefined;
+  /** Counts the context's calls. */
+  readonly order: number;
   readonly remoteAddr: number;
   readonly rkey: number;
   readonly signal: AbortSignal | undefined;
@@ -35,6 +37,7 @@ export class Job {
 
   constructor(
     owner: JobOwner,
+    order: number,
     remoteAddr: number,
     rkey: number,
     signal: AbortSignal | undefined,
@@ -42,6 +45,7 @@ export class Job {
     reject: (error: unknown) => void,
   ) {
     this.#owner = owner;
+    this.order = order;
     this.remoteAddr = remoteAddr;
     this.rkey = rkey;
     this.signal = signal;
@@ -67,6 +71,11 @@ export class Job {
     this.#reject(error);
   }
 
+  /** Ends a job of which nothing is posted because the queue pair is in the error state. */
+  flush(): void {
+    this.refuse(this.#wcError(WcStatus.WR_FLUSH_ERR, this.mapping!));
+  }
+
   #onRetired(status: number, byteLen: number, wc: number): void {
     this.#outstanding--;
     if (status !== WcStatus.SUCCESS) this.#noteFailure(status, wc);
@@ -83,7 +92,7 @@ export class Job {
     const { op } = this.mapping!;
     const { recvCq, sendCq } = this.#owner.qp;
     if (wc >= 0) this.#vendorErr = (op === 'recv' ? recvCq : sendCq).ring.vendorErr(wc);
-    if (status !== WcStatus.WR_FLUSH_ERR) this.#owner.failed();
+    this.#owner.failed();
   }
 
   #settle(): void {

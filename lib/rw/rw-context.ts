@@ -48,6 +48,9 @@ export class RwContext {
   readonly builder: SgeBuilder;
   readonly #send: WorkQueue<SendWr>;
   readonly #recv: WorkQueue<RecvWr>;
+  readonly #mapping = new Set<Promise<void>>();
+  #calls = 0;
+  #failed = false;
 
   /** Throws as {@link SgeBuilder} does. */
   constructor(qp: RwQp, options: RwContextOptions = {}) {
@@ -58,11 +61,16 @@ export class RwContext {
     }
     this.#send = new WorkQueue(qp, {
       free: () => qp.sendFree,
+      // The answer to a request must find the receive that was called before it.
+      barrier: () => this.#recv.firstUnmapped,
+      failed: () => this.#fail(),
       fill: (job, wrs) => this.#fillSend(job, wrs),
       post: (wrs, onRetired) => qp.postSend(wrs, onRetired),
     });
     this.#recv = new WorkQueue(qp, {
       free: () => qp.recvFree,
+      barrier: () => Number.POSITIVE_INFINITY,
+      failed: () => this.#fail(),
       fill: (job, wrs) => {
         for (const { sges } of job.mapping!.wrs) wrs.push({ sges });
       },
@@ -98,9 +106,23 @@ export class RwContext {
     return this.#submit('send', fragments, undefined, options);
   }
 
-  /** RECV: one message into [fragments], in order; resolves with its length. A longer message fails the queue pair. */
+  /**
+   * RECV: one message into [fragments], in order; resolves with its length. A longer message fails the queue pair.
+   *
+   * A receive into foreign memory may have to be registered first and is posted a little later (see {@link ready});
+   * what this context sends after it waits for that.
+   */
   recv(fragments: Fragments, options: RwOptions = noOptions): Promise<RwResult> {
     return this.#submit('recv', fragments, undefined, options);
+  }
+
+  /**
+   * Resolves when no operation called so far waits for a registration or for the arena to grow: then every receive that
+   * has a slot is posted. Await it before telling a peer to send into receives of foreign memory; receives into arena
+   * memory are posted by the time {@link recv} returns.
+   */
+  async ready(): Promise<void> {
+    await Promise.all(this.#mapping);
   }
 
   #submit(
@@ -115,24 +137,40 @@ export class RwContext {
     const mapping = this.builder.mapOrWait(op, fragments, { remoteAddr, force });
     const queue = op === 'recv' ? this.#recv : this.#send;
     return new Promise((resolve, reject) => {
-      const job = new Job(queue, remoteAddr, rkey, signal, resolve, reject);
+      const job = new Job(queue, this.#calls++, remoteAddr, rkey, signal, resolve, reject);
       if (mapping instanceof Mapping) {
         job.mapping = mapping;
         queue.push(job);
         return;
       }
       queue.push(job);
-      mapping.then(
-        (ready) => {
-          job.mapping = ready;
-          queue.pump();
-        },
-        (error) => {
-          queue.remove(job);
-          reject(error);
-        },
-      );
+      const settled = mapping
+        .then(
+          (ready) => queue.mapped(job, ready),
+          (error) => {
+            queue.remove(job);
+            reject(error);
+          },
+        )
+        .finally(() => {
+          this.#mapping.delete(settled);
+          if (queue === this.#recv) this.#send.pump();
+        });
+      this.#mapping.add(settled);
     });
+  }
+
+  #fail(): void {
+    if (this.#failed) return;
+    this.#failed = true;
+    this.#send.breakOff();
+    this.#recv.breakOff();
+    try {
+      // Some devices flush the rest of the queue only when asked to.
+      this.qp.toError();
+    } catch {
+      // Closed meanwhile: everything has been flushed then.
+    }
   }
 
   #fillSend(job: Job, wrs: SendWr[]): void {

@@ -1,5 +1,6 @@
 // First in, first out, onto a send or receive queue that may be full.
 
+import type { Mapping } from '../dma/mapping.ts';
 import { RdmaError } from '../errors.ts';
 import type { OnRetired } from '../ring/work-ring.ts';
 import type { Job, JobOwner } from './job.ts';
@@ -9,6 +10,10 @@ import type { RwQp } from './types.ts';
 export interface QueueSide<Wr> {
   /** Slots free now. */
   free(): number;
+  /** Jobs called after this one must wait; Infinity when none must. */
+  barrier(): number;
+  /** A work request failed: the queue pair is of no use any more. */
+  failed(): void;
   /** Appends the job's work requests to [wrs]. */
   fill(job: Job, wrs: Wr[]): void;
   /** Posts with one native call. */
@@ -29,10 +34,11 @@ export class WorkQueue<Wr> implements JobOwner {
   #first: Job | undefined;
   #last: Job | undefined;
   #waiting = 0;
+  #unmapped = 0;
   #outstanding = 0;
   #pumpScheduled = false;
   #retry: NodeJS.Timeout | undefined;
-  #failed = false;
+  #broken = false;
 
   constructor(qp: RwQp, side: QueueSide<Wr>) {
     this.qp = qp;
@@ -42,6 +48,14 @@ export class WorkQueue<Wr> implements JobOwner {
   /** Jobs not posted yet. */
   get waiting(): number {
     return this.#waiting;
+  }
+
+  /** Call number of the first job whose mapping is under way; Infinity when there is none. */
+  get firstUnmapped(): number {
+    if (this.#unmapped === 0) return Number.POSITIVE_INFINITY;
+    let job = this.#first;
+    while (job?.mapping !== undefined) job = job.next;
+    return job?.order ?? Number.POSITIVE_INFINITY;
   }
 
   /** Work requests posted and not retired. */
@@ -54,31 +68,43 @@ export class WorkQueue<Wr> implements JobOwner {
     else this.#last.next = job;
     this.#last = job;
     this.#waiting++;
+    if (job.mapping === undefined) this.#unmapped++;
     // The first job of a turn goes out at once; those that follow in the same turn go together.
     if (this.#pumpScheduled) return;
     this.pump();
     this.#schedule();
   }
 
+  /** A job that was pushed without its mapping has it now. */
+  mapped(job: Job, mapping: Mapping): void {
+    job.mapping = mapping;
+    this.#unmapped--;
+    this.pump();
+  }
+
   /** Takes out a job whose mapping failed. */
   remove(job: Job): void {
+    this.#unmapped--;
     let before: Job | undefined;
     for (let at = this.#first; at !== undefined && at !== job; at = at.next) before = at;
     if (before === undefined) this.#first = job.next;
     else before.next = job.next;
     if (this.#last === job) this.#last = before;
     this.#waiting--;
-    this.#schedule();
+    this.pump();
   }
 
   /** Posts what can be posted. */
   pump(): void {
     const jobs: Job[] = [];
-    let free = this.#side.free();
+    let free = this.#broken ? Number.POSITIVE_INFINITY : this.#side.free();
     let job = this.#first;
-    while (job?.mapping !== undefined && job.mapping.wrs.length <= free) {
+    const barrier = this.#side.barrier();
+    while (job?.mapping !== undefined && job.order < barrier && job.mapping.wrs.length <= free) {
       this.#shift(job);
-      if (job.signal?.aborted === true) {
+      if (this.#broken) {
+        job.flush();
+      } else if (job.signal?.aborted === true) {
         job.refuse(job.signal.reason);
       } else {
         free -= job.mapping.wrs.length;
@@ -88,7 +114,7 @@ export class WorkQueue<Wr> implements JobOwner {
     }
     if (jobs.length > 0) this.#post(jobs);
     // No slot of ours will come back to wake us: the queue is full of somebody else's work requests.
-    if (job?.mapping !== undefined && this.#outstanding === 0) {
+    if (job?.mapping !== undefined && job.order < barrier && this.#outstanding === 0) {
       this.#retry ??= setTimeout(() => {
         this.#retry = undefined;
         this.pump();
@@ -97,14 +123,13 @@ export class WorkQueue<Wr> implements JobOwner {
   }
 
   failed(): void {
-    if (this.#failed) return;
-    this.#failed = true;
-    try {
-      // Some devices flush the rest of the queue only when asked to.
-      this.qp.toError();
-    } catch {
-      // Closed meanwhile: everything has been flushed then.
-    }
+    this.#side.failed();
+  }
+
+  /** From now on nothing is posted: siw never completes what is posted to a queue pair in the error state. */
+  breakOff(): void {
+    this.#broken = true;
+    this.#schedule();
   }
 
   retired(count: number): void {
@@ -162,7 +187,7 @@ export class WorkQueue<Wr> implements JobOwner {
         // Its work requests on their way are not signalled and may use its memory: only a flush brings them back.
         job.cut(left, error);
         left = 0;
-        this.failed();
+        this.#side.failed();
       } else if (posted === 0) {
         job.refuse(error);
       } else {

@@ -123,7 +123,6 @@ export class FakeQp implements RwQp {
     this.peer = peer;
     this.caps = {
       maxSendWr: 16,
-      maxRecvWr: 16,
       maxSendSge: 4,
       maxRecvSge: 4,
       maxReadSge: 4,

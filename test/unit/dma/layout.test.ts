@@ -84,6 +84,13 @@ describe('layout', () => {
         { addr: 0x2000, length: 14, lkey: 1 },
       ]);
     }
+    // Also where every SGE has a work request of its own, and as two work requests where there is one SGE.
+    expect(layout(extents([0x1ffa, 20]), rules({ quirks: siw, spread: true }))[0]!.sges).toHaveLength(2);
+    const single = layout(extents([0x1ffa, 20]), rules({ quirks: siw, maxSges: 1 }));
+    expect(single.map((wr) => [wr.offset, wr.length, wr.sges[0]!.addr])).toEqual([
+      [0, 6, 0x1ffa],
+      [6, 14, 0x2000],
+    ]);
     expect(layout(extents([0x1ffa, 33]), rules({ quirks: siw }))[0]!.sges).toHaveLength(1);
     expect(layout(extents([0x1ffa, 20]), rules({ op: 'recv', quirks: siw }))[0]!.sges).toHaveLength(1);
   });

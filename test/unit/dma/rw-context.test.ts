@@ -111,6 +111,49 @@ describe('RwContext', () => {
     expect(qp.messages.map((message) => message.length)).toEqual([100 * KiB, 100]);
   });
 
+  it('does not send a request before the receive for its answer is posted', async () => {
+    const { pd, qp, rw, block } = await setUp();
+    const answer = rw.recv(foreign(100 * KiB));
+    const request = rw.send(block.bytes.subarray(0, 100));
+    expect(qp.posted).toHaveLength(0);
+    expect(qp.receives).toHaveLength(0);
+    await rw.ready();
+    expect(qp.receives).toHaveLength(1);
+    expect(qp.posted).toHaveLength(1);
+    qp.run();
+    qp.deliver(pattern(10));
+    await expect(request).resolves.toMatchObject({ bytes: 100 });
+    await expect(answer).resolves.toMatchObject({ bytes: 10 });
+
+    // A send called before is not kept waiting, and a receive that fails lets the others go.
+    pd.failWith = new RdmaError('ENOMEM', 'fake: RLIMIT_MEMLOCK');
+    const before = rw.send(block.bytes.subarray(0, 70));
+    const fails = expect(rw.recv(foreign(100 * KiB))).rejects.toThrow('RLIMIT_MEMLOCK');
+    const after = rw.send(block.bytes.subarray(0, 80));
+    await fails;
+    await tick();
+    qp.run();
+    await Promise.all([before, after, rw.ready()]);
+    expect(qp.messages.map((message) => message.length)).toEqual([100, 70, 80]);
+  });
+
+  it('a full receive queue does not hold up sends', async () => {
+    const { qp, rw, block } = await setUp();
+    const receives = Array.from({ length: 20 }, (_, i) =>
+      rw.recv(block.bytes.subarray(i * 100, i * 100 + 50)),
+    );
+    expect(rw.waiting).toBeGreaterThan(0);
+    const send = rw.send(block.bytes.subarray(5000, 5100));
+    await tick();
+    qp.run();
+    await expect(send).resolves.toMatchObject({ bytes: 100 });
+    for (let i = 0; i < 20; i++) {
+      qp.deliver(pattern(1 + i));
+      await tick();
+    }
+    expect((await Promise.all(receives)).map(({ bytes }) => bytes)).toEqual(receives.map((_, i) => i + 1));
+  });
+
   it('goes on behind an operation whose registration failed', async () => {
     const { pd, qp, rw, block } = await setUp();
     pd.failWith = new RdmaError('ENOMEM', 'fake: RLIMIT_MEMLOCK');
@@ -157,6 +200,31 @@ describe('RwContext', () => {
     expect(qp.errors).toBe(1);
     expect(arena.stats.blocks).toBe(blocks);
     expect(rw.builder.counters).toMatchObject({ inFlight: 0, failed: 2 });
+  });
+
+  it('posts nothing more after a failure: what waits ends with a flush', async () => {
+    const { pd, qp, rw, at, arena } = await setUp({ maxSendWr: 1 });
+    const blocks = arena.stats.blocks;
+    const bad = rw.write(foreign(100), { ...at(0), rkey: 1 });
+    const waiting = [
+      rw.write(foreign(100), at(0)),
+      rw.read(foreign(100 * KiB), at(0)),
+      rw.recv(foreign(100 * KiB)),
+    ];
+    qp.run();
+    const codes = (await Promise.allSettled([bad, ...waiting])).map((result) =>
+      result.status === 'rejected' ? result.reason.code : 'none',
+    );
+    const flush = 'ERR_RDMA_WC_WR_FLUSH_ERR';
+    expect(codes).toEqual(['ERR_RDMA_WC_REM_ACCESS_ERR', flush, flush, flush]);
+    await expect(rw.send(foreign(1000))).rejects.toMatchObject({ code: flush });
+    expect(qp.posted.length + qp.receives.length).toBe(0);
+    expect(qp.calls).toHaveLength(1);
+    await rw.builder.idle();
+    expect(arena.stats.blocks).toBe(blocks);
+    // The peer's region is not of this domain: only the slab's is left.
+    expect(pd.live.size).toBe(1);
+    expect(rw.builder.counters).toMatchObject({ inFlight: 0, failed: 5 });
   });
 
   it('reports the cause, not the flush, of a chain that fails in the middle', async () => {

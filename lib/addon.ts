@@ -76,7 +76,7 @@ export interface Addon {
     sourcePort: number,
   ): void;
   resolveRoute(id: number, timeoutMs: number): void;
-  connect(id: number, ...param: NativeConnParam): void;
+  connect(id: number, ...param: NativeConnParam): Promise<void>;
   accept(id: number, ...param: NativeConnParam): void;
   reject(id: number, privateData: Uint8Array): void;
   disconnect(id: number): void;

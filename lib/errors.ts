@@ -1,7 +1,7 @@
 /**
  * RdmaError and its tables: codes that Node users know (ECONNREFUSED), codes of the field (ERR_RDMA_WC_REM_ACCESS_ERR).
  */
-import { getSystemErrorName } from 'node:util';
+import { getSystemErrorMap } from 'node:util';
 
 /** What is known of an error beyond its code and message. */
 export interface RdmaErrorDetails {
@@ -50,13 +50,13 @@ export class RdmaError extends Error {
   }
 }
 
+/** On Linux one number; libuv calls it ENOTSUP, the manual pages of verbs EOPNOTSUPP. */
+const EOPNOTSUPP = 95;
+
 /** Name of a negative errno: 'ENODEV'. */
 export function errnoName(errno: number): string {
-  try {
-    return getSystemErrorName(errno);
-  } catch {
-    return `E${-errno}`;
-  }
+  if (errno === -EOPNOTSUPP) return 'EOPNOTSUPP';
+  return getSystemErrorMap().get(errno)?.[0] ?? `E${-errno}`;
 }
 
 /** The error of a C function that returned [errno] (negative). */
@@ -106,9 +106,12 @@ const wcNames: readonly string[] = Object.keys(WcStatus);
 
 const wcTexts: Readonly<Record<string, string>> = {
   LOC_LEN_ERR: 'a message was longer than the posted receive buffer, or longer than the port allows',
-  LOC_QP_OP_ERR: 'the local device could not carry out the work request',
+  LOC_QP_OP_ERR:
+    'the local device could not carry out the work request; for a receive: was the message longer than its buffer?',
   LOC_PROT_ERR: 'a local SGE is not covered by a memory region with the needed access',
-  WR_FLUSH_ERR: 'the queue pair is in the error state; the work request was flushed',
+  WR_FLUSH_ERR:
+    'the queue pair is in the error state: it was closed, the peer disconnected, or an earlier work request failed ' +
+    '(on iWARP a peer that refuses a request, for a wrong rkey or a missing receive, ends the connection)',
   REM_INV_REQ_ERR: 'the peer refused the request as invalid: is its receive buffer too small?',
   REM_ACCESS_ERR:
     'the peer refused access: wrong rkey, range outside its memory region, or an access it does not grant',

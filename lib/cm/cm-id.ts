@@ -16,7 +16,7 @@ import {
   eventChannel,
   removeTarget,
 } from './event-channel.ts';
-import { type Address, addressText, type CmEventName, cmError } from './events.ts';
+import { type Address, addressText, type CmEventName, cmCallError, cmError } from './events.ts';
 import { type Pending, PendingStep } from './pending.ts';
 
 export type { Address, CmEventName } from './events.ts';
@@ -273,9 +273,9 @@ export class CmId extends EventEmitter<CmIdEvents> implements CmEventTarget {
   async connect(param: ConnParam = {}, options: AwaitOptions = {}): Promise<Buffer> {
     const args = this.#connParam(param, 56, DEFAULT_READS, DEFAULT_READS);
     this.#setActive(true);
-    const event = await this.#step('connect', ['ESTABLISHED', 'CONNECT_RESPONSE'], options, (handle) => {
-      addon.connect(handle, ...args);
-    });
+    const event = await this.#step('connect', ['ESTABLISHED', 'CONNECT_RESPONSE'], options, (handle) =>
+      addon.connect(handle, ...args),
+    );
     return event.privateData;
   }
 
@@ -345,11 +345,16 @@ export class CmId extends EventEmitter<CmIdEvents> implements CmEventTarget {
 
   #onOwnEvent(event: CmEvent): void {
     const { name, status } = event;
-    if (name === 'ESTABLISHED' && status === 0 && this.#qp !== undefined && !this.#qp.closed) {
-      if (this.#qp.pd.device.transport === 'ib') this.#qp.setMinRnrTimer(MIN_RNR_TIMER);
+    const pending = this.#pending;
+    if (name === 'ESTABLISHED' && this.#qp?.closed === false && this.#qp.pd.device.transport === 'ib') {
+      try {
+        this.#qp.setMinRnrTimer(MIN_RNR_TIMER);
+      } catch (error) {
+        // The peer may have broken the connection already: then the step has failed, not the process.
+        pending?.fail(error);
+      }
     }
     if (name === 'DISCONNECTED' || name === 'DEVICE_REMOVAL') this.#onEnd();
-    const pending = this.#pending;
     if (pending !== undefined) {
       const error = cmError(name, status, pending.what, this.peerAddress, event.privateData);
       if (error !== undefined) pending.fail(error);
@@ -428,7 +433,7 @@ export class CmId extends EventEmitter<CmIdEvents> implements CmEventTarget {
     what: string,
     expects: readonly CmEventName[],
     options: AwaitOptions,
-    start: (handle: number, timeoutMs: number) => void,
+    start: (handle: number, timeoutMs: number) => void | Promise<void>,
   ): Promise<CmEvent> {
     const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
     checkInteger('timeoutMs', timeoutMs, 1, 0x7fff_ffff);
@@ -437,9 +442,10 @@ export class CmId extends EventEmitter<CmIdEvents> implements CmEventTarget {
     if (this.#pending !== undefined) {
       throw new RdmaError('EALREADY', `${what}: the connection id is busy with ${this.#pending.what}`);
     }
-    start(handle, timeoutMs);
+    const started = start(handle, timeoutMs);
     const step = new PendingStep(what, expects, timeoutMs, options.signal, () => addressText(this.#peer));
     this.#pending = step;
+    started?.catch((error: RdmaError) => step.fail(cmCallError(error, what, this.#peer)));
     try {
       return await step.promise;
     } catch (error) {

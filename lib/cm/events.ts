@@ -74,3 +74,13 @@ export function cmError(
     },
   );
 }
+
+/** The same for a call that failed with [error], before it could bring an event. */
+export function cmCallError(error: RdmaError, what: string, peer: Address | undefined): RdmaError {
+  const refused = error.code === 'ECONNREFUSED' ? `: ${fallback.REJECTED?.[1]}` : '';
+  return new RdmaError(error.code, `${what} ${error.code} ${addressText(peer)}${refused}`, {
+    syscall: error.syscall,
+    errno: error.errno,
+    cause: error,
+  });
+}

@@ -57,7 +57,7 @@ export class ProtectionDomain extends Owned {
     checkAccess(access);
     const bytes = checkMemory(memory);
     const handle = this._handle;
-    if (bytes.length <= SYNC_BYTES) return Promise.resolve(this.#region(bytes, access));
+    if (bytes.length <= SYNC_BYTES) return new Promise((resolve) => resolve(this.#region(bytes, access)));
     return addon.regMr(handle, bytes, access).then((native) => new MemoryRegion(this, native, access));
   }
 

@@ -10,6 +10,8 @@ import type { ProtectionDomain } from './protection-domain.ts';
 
 const TWO_32 = 0x1_0000_0000;
 const WC_WITH_IMM = 2;
+/** How long a device may take to flush a queue pair in the error state; siw never flushes what was posted after it. */
+const FLUSH_MS = 1000;
 const opcodeNames = Object.fromEntries(Object.entries(Opcode).map(([name, value]) => [value, name]));
 
 /** A piece of registered memory (struct ibv_sge). */
@@ -86,6 +88,8 @@ export class QueuePair extends Owned implements CompletionSink {
   readonly #send: WorkRing;
   readonly #recv: WorkRing;
   readonly #key: number;
+  #failed = false;
+  #flushTimer: NodeJS.Timeout | undefined;
 
   /** @internal */
   constructor(native: NativeQp, pd: ProtectionDomain, sendCq: CompletionQueue, recvCq: CompletionQueue) {
@@ -122,9 +126,9 @@ export class QueuePair extends Owned implements CompletionSink {
     return this.#recv.free;
   }
 
-  /** State by ibv_query_qp(3); 'ERR' once it is closed. */
+  /** State by ibv_query_qp(3), which siw does not keep up to date after errors; 'ERR' once it has failed or is closed. */
   get state(): QpState {
-    if (this.closed) return 'ERR';
+    if (this.#failed || this.closed) return 'ERR';
     return qpStates[addon.queryQpState(this._handle)] ?? 'UNKNOWN';
   }
 
@@ -196,11 +200,22 @@ export class QueuePair extends Owned implements CompletionSink {
   }
 
   /**
-   * Moves the queue pair to the error state (ibv_modify_qp(3)). Work requests in flight are flushed; on some devices
-   * not all of them come back before {@link close}.
+   * Moves the queue pair to the error state (ibv_modify_qp(3)), from which it does not come back. Everything in flight is
+   * retired with WR_FLUSH_ERR, and so is what is posted from now on. The first error of a completion and the end of the
+   * connection do the same.
+   *
+   * Devices differ: siw flushes nothing before it is told and never what was posted too late; rxe may keep receives. So
+   * what has not come back after a second is settled by destroying the queue pair.
    */
   toError(): void {
-    addon.qpToError(this._handle);
+    const handle = this._handle;
+    if (this.#failed) return;
+    this.#failed = true;
+    addon.qpToError(handle);
+    this.#flushTimer = setTimeout(() => {
+      if (this.#send.outstanding + this.#recv.outstanding > 0) this.close();
+    }, FLUSH_MS);
+    if (this.#send.outstanding + this.#recv.outstanding === 0) this.#flushTimer.unref();
   }
 
   /**
@@ -214,6 +229,7 @@ export class QueuePair extends Owned implements CompletionSink {
 
   /** @internal */
   _complete(receive: boolean, seq: number, status: number, byteLen: number, wc: number): void {
+    if (status !== WcStatus.SUCCESS && !this.closed) this.toError();
     const ring = receive ? this.#recv : this.#send;
     ring.retireThrough(seq, status, byteLen, wc, receive ? WcStatus.WR_FLUSH_ERR : WcStatus.SUCCESS);
   }
@@ -224,6 +240,7 @@ export class QueuePair extends Owned implements CompletionSink {
   }
 
   #settle(): void {
+    clearTimeout(this.#flushTimer);
     this.sendCq._detach(this.#key);
     this.recvCq._detach(this.#key);
     this.#send.retireAll(WcStatus.WR_FLUSH_ERR);
@@ -332,8 +349,15 @@ export class QueuePair extends Owned implements CompletionSink {
     count: number,
     onRetired: Retired,
   ): void {
+    const handle = this._handle;
+    if (this.#failed) {
+      setImmediate(() => {
+        for (let i = 0; i < count; i += 1) retiredAt(onRetired, i)?.(WcStatus.WR_FLUSH_ERR, 0, -1);
+      });
+      return;
+    }
     const first = ring.tail;
-    const errno = call(this._handle, first, count);
+    const errno = call(handle, first, count);
     const error = errno === 0 ? undefined : postError(syscall, errno, postStatus, this.qpNum);
     const posted = error === undefined ? count : (error.posted ?? 0);
     for (let i = 0; i < posted; i += 1) ring.setRetired((first + i) >>> 0, retiredAt(onRetired, i));

@@ -4,6 +4,7 @@
 
 #include "args.h"
 #include "uv_handle.h"
+#include "work.h"
 
 namespace binding {
 
@@ -161,11 +162,40 @@ rdma_conn_param ConnParam(const Napi::CallbackInfo& info) {
   return param;
 }
 
-/// connect(id, privateData, responderResources, initiatorDepth, flowControl, retryCount, rnrRetryCount)
+/// A connect on the pool, and everything that may not go while it runs.
+struct ConnectJob {
+  std::shared_ptr<CmId> object;
+  rdma::CmIdPtr id;  // goes before the object, to which librdmacm's events point
+  rdma::QpPtr queue_pair;
+  rdma_conn_param param;
+  std::vector<uint8_t> private_data;
+};
+
+/// connect(id, privateData, responderResources, initiatorDepth, flowControl, retryCount, rnrRetryCount):
+/// Promise that says only that the request is on its way. On the pool, because siw makes its TCP connection
+/// inside the call (kernel sw/siw/siw_cm.c siw_connect).
 Napi::Value Connect(const Napi::CallbackInfo& info) {
-  rdma_conn_param param = ConnParam(info);
-  Object<CmId>(info, 0, Kind::kCmId)->Connect(&param);
-  return info.Env().Undefined();
+  const Napi::Env env = info.Env();
+  auto job = std::make_shared<ConnectJob>();
+  job->param = ConnParam(info);
+  job->object = Object<CmId>(info, 0, Kind::kCmId);
+  job->object->RequireDevice("rdma_connect");
+  job->id = job->object->id();
+  job->queue_pair = job->object->queue_pair();
+  const auto* data = static_cast<const uint8_t*>(job->param.private_data);
+  job->private_data.assign(data, data + job->param.private_data_len);
+  job->param.private_data = job->private_data.data();
+  const auto deferred = Napi::Promise::Deferred::New(env);
+  Work::Queue(
+      env, [job] { CmId::Connect(job->id, &job->param); },
+      [env, deferred, job](const std::optional<rdma::Error>& error) {
+        if (!error) {
+          deferred.Resolve(env.Undefined());
+          return;
+        }
+        deferred.Reject(EnvState::From(env)->MakeError(error->syscall(), error->err(), error->detail()));
+      });
+  return deferred.Promise();
 }
 
 /// accept(id, privateData, responderResources, initiatorDepth, flowControl, retryCount, rnrRetryCount)

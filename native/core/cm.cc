@@ -112,20 +112,35 @@ void CmId::ResolveAddr(const std::optional<SocketAddress>& source, const SocketA
         "rdma_resolve_addr", Text(target));
 }
 
+void CmId::RequireDevice(const char* syscall) const {
+  if (id_->verbs == nullptr) {
+    throw Error(syscall, EINVAL, "the connection id is not bound to a device yet: resolve its address first");
+  }
+}
+
 void CmId::ResolveRoute(int timeout_ms) {
+  RequireDevice("rdma_resolve_route");
   Check(rdma_resolve_route(id_.get(), timeout_ms), "rdma_resolve_route");
 }
 
-void CmId::Connect(rdma_conn_param* param) { Check(rdma_connect(id_.get(), param), "rdma_connect"); }
+void CmId::Connect(const CmIdPtr& id, rdma_conn_param* param) {
+  Check(rdma_connect(id.get(), param), "rdma_connect");
+}
 
-void CmId::Accept(rdma_conn_param* param) { Check(rdma_accept(id_.get(), param), "rdma_accept"); }
+void CmId::Accept(rdma_conn_param* param) {
+  RequireDevice("rdma_accept");
+  Check(rdma_accept(id_.get(), param), "rdma_accept");
+}
 
 void CmId::Reject(const std::vector<uint8_t>& private_data) {
   Check(rdma_reject(id_.get(), private_data.data(), static_cast<uint8_t>(private_data.size())),
         "rdma_reject");
 }
 
-void CmId::Disconnect() { Check(rdma_disconnect(id_.get()), "rdma_disconnect"); }
+void CmId::Disconnect() {
+  RequireDevice("rdma_disconnect");
+  Check(rdma_disconnect(id_.get()), "rdma_disconnect");
+}
 
 std::optional<SocketAddress> CmId::LocalAddress() const {
   return FromSockaddr(rdma_get_local_addr(id_.get()));

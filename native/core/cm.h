@@ -68,13 +68,21 @@ class CmId : public Object {
   void Listen(int backlog);
   void ResolveAddr(const std::optional<SocketAddress>& source, const SocketAddress& target, int timeout_ms);
   void ResolveRoute(int timeout_ms);
-  void Connect(rdma_conn_param* param);
+  /// May block, so it runs on any thread; [id] and its queue pair must be held meanwhile.
+  static void Connect(const CmIdPtr& id, rdma_conn_param* param);
   void Accept(rdma_conn_param* param);
   void Reject(const std::vector<uint8_t>& private_data);
   void Disconnect();
 
   std::optional<SocketAddress> LocalAddress() const;
   std::optional<SocketAddress> PeerAddress() const;
+
+  /// librdmacm follows null pointers when some calls come before the id is bound to a device.
+  void RequireDevice(const char* syscall) const;
+
+  /// The kernel's queue pair of this id, which a connect on another thread must hold.
+  QpPtr queue_pair() const { return queue_pair_.lock(); }
+  void SetQueuePair(const QpPtr& qp) { queue_pair_ = qp; }
 
   /// Name of the device that the id is bound to; empty before that.
   std::string DeviceName() const;
@@ -88,6 +96,7 @@ class CmId : public Object {
 
   std::shared_ptr<EventChannel> channel_;
   CmIdPtr id_;
+  std::weak_ptr<ibv_qp> queue_pair_;
 };
 
 }  // namespace rdma

@@ -67,6 +67,7 @@ std::shared_ptr<QueuePair> QueuePair::Create(const std::shared_ptr<CmId>& id,
                       max_message,
                       device->provider()};
   auto object = std::make_shared<QueuePair>(std::move(qp), send_cq, recv_cq, send, recv, pd->keys());
+  id->SetQueuePair(object->qp_);
   send_room.Keep();
   recv_room.Keep();
   pd->Adopt(object);
@@ -137,7 +138,14 @@ void QueuePair::SetMinRnrTimer(uint8_t timer) {
 }
 
 void QueuePair::OnClose() {
-  // Only a destroyed queue pair is known not to touch memory; after that the pins may go.
+  // Only a destroyed queue pair is known not to touch memory; after that the pins may go. One that another
+  // thread is connecting is destroyed a moment later: it has carried nothing yet, and in the error state it
+  // never will.
+  if (qp_.use_count() > 1) {
+    ibv_qp_attr attr = {};
+    attr.qp_state = IBV_QPS_ERR;
+    ReportDestroy(ibv_modify_qp(qp_.get(), &attr, IBV_QP_STATE), "ibv_modify_qp");
+  }
   qp_.reset();
   send_cq_->AddOutstanding(-static_cast<int32_t>(send_.pins().outstanding()));
   recv_cq_->AddOutstanding(-static_cast<int32_t>(recv_.pins().outstanding()));

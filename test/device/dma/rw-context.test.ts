@@ -167,6 +167,18 @@ describe.each(devices)('RwContext on $name', ({ name }) => {
       expect(rw.waiting + rw.outstanding).toBe(0);
     });
 
+    it('closing the protection domain takes the arena along', async () => {
+      const arena = Arena.for(pair.pd);
+      const block = await arena.alloc(1000);
+      const { bytes } = block;
+      pair.pd.close();
+      const error = await rdmaErrorOf(() => rw.read(bytes, at()));
+      expect(error.message).toMatch(/fragment 0 lies in an arena slab whose registration is closed/);
+      expect((await rdmaErrorOf(() => arena.alloc(1000))).code).toBe('ERR_RDMA_CLOSED');
+      block.free();
+      await arena.close();
+    });
+
     it('closing the queue pair settles what is posted and what waits', async () => {
       const reads = Array.from({ length: 20 }, () => rw.read(new Uint8Array(100 * KiB), at()));
       const received = rw.recv(new Uint8Array(10));

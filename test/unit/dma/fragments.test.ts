@@ -59,6 +59,7 @@ describe('toPieces', () => {
     ]);
     expect(shape([bytes.subarray(10, 30), bytes.subarray(0, 10)])).toHaveLength(2);
     const large = foreign(200_000);
+    expect(shape([large.subarray(0, 100_000), foreign(200_000).subarray(100_000)])).toHaveLength(2);
     expect(shape([large.subarray(0, 100_000), foreign(0), large.subarray(100_000)])).toEqual([
       { kind: 'foreign', index: 0, position: 0, length: 200_000 },
     ]);

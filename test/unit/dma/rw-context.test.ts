@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Arena } from '../../../lib/dma/arena.ts';
 import { SgeBuilder } from '../../../lib/dma/sge-builder.ts';
-import { RdmaError } from '../../../lib/errors.ts';
+import { RdmaError, WcStatus } from '../../../lib/errors.ts';
 import { RwContext, type RwContextOptions } from '../../../lib/rw/rw-context.ts';
 import type { RwQp } from '../../../lib/rw/types.ts';
 import { Access, SendFlags } from '../../../lib/verbs/constants.ts';
@@ -233,6 +233,14 @@ describe('RwContext', () => {
     const read = rw.read(pieces, at(far.length - 150));
     qp.run();
     await expect(read).rejects.toMatchObject({ code: 'ERR_RDMA_WC_REM_ACCESS_ERR' });
+  });
+
+  it('reports the cause also when a flush comes before it', async () => {
+    const { qp, rw, at, block } = await setUp({ maxReadSge: 1 });
+    const read = rw.read([block.bytes.subarray(0, 10), block.bytes.subarray(20, 30)], at(0));
+    for (const status of [WcStatus.WR_FLUSH_ERR, WcStatus.REM_OP_ERR])
+      qp.posted.shift()!.retired!(status, 0, 0);
+    await expect(read).rejects.toMatchObject({ code: 'ERR_RDMA_WC_REM_OP_ERR' });
   });
 
   it('a post that fails outright rejects that operation and unmaps it', async () => {

@@ -119,6 +119,12 @@ describe('the strategy table chooses by itself', () => {
       { row: 10, strategy: 'bounce', bytesCopied: 64 * KiB, registers: 0 },
     ],
     [
+      'foreign memory up to bounceMax beside arena memory',
+      'write',
+      () => [foreign(64 * KiB), ...arena(1)],
+      { row: 10, strategy: 'bounce', sges: 2, bytesCopied: 64 * KiB, registers: 0 },
+    ],
+    [
       'only the foreign part is copied',
       'write',
       () => [...arena(1), foreign(100), foreign(200), ...arena(2).slice(1)],

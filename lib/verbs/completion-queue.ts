@@ -21,7 +21,7 @@ export interface CqOptions {
 /** What a completion queue needs of a queue pair. @internal */
 export interface CompletionSink {
   _complete(receive: boolean, seq: number, status: number, byteLen: number, wc: number): void;
-  _failed(error: RdmaError): void;
+  close(): void;
 }
 
 /**
@@ -102,7 +102,8 @@ export class CompletionQueue extends Owned {
         device: this.device.name,
       },
     );
-    for (const sink of [...this.#sinks.values()]) sink._failed(error);
+    process.emitWarning(error);
+    for (const sink of [...this.#sinks.values()]) sink.close();
   }
 
   #dispatch(count: number): void {

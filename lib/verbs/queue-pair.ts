@@ -234,11 +234,6 @@ export class QueuePair extends Owned implements CompletionSink {
     ring.retireThrough(seq, status, byteLen, wc, receive ? WcStatus.WR_FLUSH_ERR : WcStatus.SUCCESS);
   }
 
-  /** @internal */
-  _failed(_error: RdmaError): void {
-    this.close();
-  }
-
   #settle(): void {
     clearTimeout(this.#flushTimer);
     this.sendCq._detach(this.#key);

@@ -1,6 +1,7 @@
 /** The client: fetches, stores and lists files of a server. */
 import { open, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
+import type { DmaCounters } from '../../lib/index.ts';
 import { fileSource, readFully, TransferHash, writeFully } from './content.ts';
 import type { Limits } from './hello.ts';
 import { type Exposure, type Link, LostError, type Slot, type SlotMemory, Watchdog } from './link.ts';
@@ -80,7 +81,7 @@ export class FileClient {
   }
 
   /** Strategy counters of the library for this connection. */
-  get counters(): Readonly<Record<string, number>> {
+  get counters(): Readonly<DmaCounters> {
     return this.#link.counters;
   }
 
@@ -179,7 +180,7 @@ export class FileClient {
       }
     };
     // Every lane ends before the memory may go: a chunk in flight still uses its slot.
-    await Promise.all(slots.map(lane));
+    await Promise.all(slots.slice(0, this.limits.depth).map(lane));
     if (failure !== undefined) throw failure;
   }
 

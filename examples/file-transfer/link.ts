@@ -1,4 +1,5 @@
 /** What a transfer needs of a connection. {@link RdmaLink} is the real one; tests have one without a device. */
+import type { DmaCounters } from '../../lib/index.ts';
 import type { Limits } from './hello.ts';
 import { TransferError } from './protocol.ts';
 
@@ -34,7 +35,7 @@ export interface Link {
   /** Resolves, never rejects, when the connection has ended, with the reason. */
   readonly lost: Promise<Error>;
   /** Strategy counters of the library for this connection. */
-  readonly counters: Readonly<Record<string, number>>;
+  readonly counters: Readonly<DmaCounters>;
   /** Calls `handler` for every message, in order, once the connection is up. The bytes belong to the handler. */
   onMessage(handler: (bytes: Buffer) => void): void;
   /** Sends a message. Resolves when the transport is done with it. */

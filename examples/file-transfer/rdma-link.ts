@@ -4,6 +4,7 @@ import {
   Arena,
   CmId,
   type CompletionQueue,
+  type DmaCounters,
   type ProtectionDomain,
   type RdmaError,
   RwContext,
@@ -118,8 +119,13 @@ export class RdmaLink implements Link {
     return this.#peer;
   }
 
-  get counters(): Readonly<Record<string, number>> {
-    return this.#rw.builder.counters as unknown as Record<string, number>;
+  get counters(): Readonly<DmaCounters> {
+    return this.#rw.builder.counters;
+  }
+
+  /** Name of the device that the connection goes through. */
+  get device(): string {
+    return this.#pd.device.name;
   }
 
   onMessage(handler: (bytes: Buffer) => void): void {

@@ -1,6 +1,7 @@
 /** Two ends of a {@link Link} in one process, without a device: for tests of what runs above it. */
 import type { Limits } from '../../../examples/file-transfer/hello.ts';
 import type { Exposure, Link, RemoteMemory, SlotMemory } from '../../../examples/file-transfer/link.ts';
+import { newCounters } from '../../../lib/dma/counters.ts';
 
 interface Region {
   addr: number;
@@ -15,7 +16,7 @@ export class MemoryLink implements Link {
   readonly lost: Promise<Error>;
   readonly limits: Limits;
   readonly peer: string;
-  readonly counters = {};
+  readonly counters = newCounters();
   /** Slots that are allocated now. */
   regions = new Map<number, Region>();
   /** Called before every RDMA operation; a throw fails the connection as a bad work completion does. */

@@ -9,7 +9,10 @@ import type { DmaPd, DmaSlab } from './types.ts';
 export interface ArenaOptions {
   /** Access of every slab, {@link Access} flags; default LOCAL_WRITE: no peer can reach the memory. */
   readonly access?: number;
-  /** Bytes of one slab, a power of two from 4096 to 64 MiB; default 16 MiB. */
+  /**
+   * Bytes of one slab, a power of two from 4096 to 64 MiB; default 16 MiB. Slabs are smaller where RLIMIT_MEMLOCK does
+   * not allow so much (8 MiB by default on many systems).
+   */
   readonly slabBytes?: number;
   /** Most bytes of slabs the arena may hold; default unlimited. Past it, {@link Arena.alloc} rejects with ENOMEM. */
   readonly maxBytes?: number;
@@ -168,6 +171,8 @@ export class Arena {
   readonly maxBytes: number;
   readonly #hugePages: boolean;
   readonly #slabs: ArenaSlab[] = [];
+  /** What to ask for next: less than {@link slabBytes} once that turned out to be too much. */
+  #slabBytes: number;
   #growing: Promise<void> | undefined;
   #reserved = 0;
   #inUsePeak = 0;
@@ -221,6 +226,7 @@ export class Arena {
     this.pd = pd;
     this.access = options.access ?? Access.LOCAL_WRITE;
     this.slabBytes = slabBytes;
+    this.#slabBytes = slabBytes;
     this.maxBytes = maxBytes;
     this.#hugePages = options.hugePages ?? false;
   }
@@ -319,7 +325,7 @@ export class Arena {
   async #grow(bytes: number): Promise<void> {
     const least = Math.max(PAGE, blockSize(bytes));
     const room = this.maxBytes - this.#reserved;
-    let size = Math.max(this.slabBytes, least);
+    let size = Math.max(this.#slabBytes, least);
     while (size > room && size > least) size /= 2;
     if (size > room) {
       throw new RdmaError(
@@ -329,13 +335,22 @@ export class Arena {
         { errno: -12 },
       );
     }
-    const memory = await this.pd.allocSlab(
-      size,
-      this.access,
-      this.#hugePages ? { hugePages: true } : undefined,
-    );
+    const memory = await this.#register(size, least);
     this.#slabs.push(new ArenaSlab(this, memory));
     this.#reserved += memory.length;
+  }
+
+  /** A slab of [size], or smaller when that is more than may be locked; never below [least]. */
+  async #register(size: number, least: number): Promise<DmaSlab> {
+    try {
+      return await this.pd.allocSlab(size, this.access, this.#hugePages ? { hugePages: true } : undefined);
+    } catch (error) {
+      if ((error as RdmaError).code !== 'ENOMEM' || size === least) throw error;
+      // A quarter, not half: what the arena takes, no other registration can have.
+      const smaller = Math.max(least, size / 4);
+      this.#slabBytes = Math.min(this.#slabBytes, smaller);
+      return this.#register(smaller, least);
+    }
   }
 
   #checkOpen(): void {

@@ -102,6 +102,18 @@ describe('Arena', () => {
     await expect(arena.alloc(4096)).resolves.toMatchObject({ length: 4096 });
   });
 
+  it('makes do with smaller slabs where little memory may be locked', async () => {
+    const pd = new FakePd();
+    pd.lockable = 3 * 8192;
+    const arena = new Arena(pd, { slabBytes: 65536 });
+    await arena.alloc(16384);
+    await arena.alloc(100);
+    await arena.alloc(4096);
+    expect(pd.slabSizes).toEqual([16384, 4096, 4096]);
+    await expect(arena.alloc(8192)).rejects.toThrow(/exceed RLIMIT_MEMLOCK/);
+    expect(arena.stats).toMatchObject({ slabs: 3, reserved: 24576 });
+  });
+
   it('refuses sizes it cannot serve', () => {
     const arena = new Arena(new FakePd());
     for (const bytes of [0, -1, 1.5, Number.NaN, MAX_SLAB_BYTES + 1]) {

@@ -43,6 +43,8 @@ export class FakePd implements DmaPd {
   readonly slabSizes: number[] = [];
   /** Thrown by the next registrations and slab allocations while set. */
   failWith: Error | undefined;
+  /** Bytes that may be locked, as RLIMIT_MEMLOCK. */
+  lockable = Number.POSITIVE_INFINITY;
   readonly #bases = new WeakMap<ArrayBufferLike, number>();
   #nextBase = 0x7f00_0000_0000;
   #nextKey = 1;
@@ -68,6 +70,8 @@ export class FakePd implements DmaPd {
 
   register(view: Uint8Array, access: number): FakeMr {
     if (this.failWith !== undefined) throw this.failWith;
+    const locked = [...this.live].reduce((sum, mr) => sum + mr.length, view.byteLength);
+    if (locked > this.lockable) throw new RdmaError('ENOMEM', `fake: ${locked} bytes exceed RLIMIT_MEMLOCK`);
     const mr = new FakeMr(this, view, access, this.#nextKey++);
     this.live.add(mr);
     return mr;

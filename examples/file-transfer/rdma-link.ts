@@ -24,6 +24,7 @@ export interface Destination {
 /** RDMA READs in flight, in either direction; soft and most hard devices have more. */
 const MAX_READS = 16;
 const CONNECT_TIMEOUT_MS = 5000;
+const PEER_GONE = 'the peer closed the connection, or died';
 
 /** A connection to a peer that speaks the file-transfer protocol. */
 export class RdmaLink implements Link {
@@ -57,7 +58,7 @@ export class RdmaLink implements Link {
     this.lost = new Promise((resolve) => {
       this.#resolveLost = resolve;
     });
-    id.on('disconnected', () => this.#fail(new LostError('the peer closed the connection, or died')));
+    id.on('disconnected', () => this.#fail(new LostError(PEER_GONE)));
   }
 
   /** Connects and agrees on limits. Rejects with RdmaError, or with TransferError when the server refuses. */
@@ -177,16 +178,31 @@ export class RdmaLink implements Link {
   }
 
   async allocSlots(count: number, slotBytes: number, exposure: Exposure): Promise<SlotMemory> {
-    if (exposure === 'none') {
-      const buffers = await Promise.all(Array.from({ length: count }, () => this.#arena.alloc(slotBytes)));
-      return {
-        slots: buffers.map((buffer) => ({ bytes: buffer.bytes, addr: buffer.addr, rkey: 0 })),
-        close: async () => {
-          for (const buffer of buffers) buffer.free();
-        },
-      };
+    try {
+      return exposure === 'none'
+        ? await this.#allocLocal(count, slotBytes)
+        : await this.#allocExposed(count, slotBytes, exposure);
+    } catch (error) {
+      throw this.#reason ?? error;
     }
-    // A region of its own: the peer can reach the chunks in flight and nothing else of this process.
+  }
+
+  async #allocLocal(count: number, slotBytes: number): Promise<SlotMemory> {
+    const buffers = await Promise.all(Array.from({ length: count }, () => this.#arena.alloc(slotBytes)));
+    return {
+      slots: buffers.map((buffer) => ({ bytes: buffer.bytes, addr: buffer.addr, rkey: 0 })),
+      close: async () => {
+        for (const buffer of buffers) buffer.free();
+      },
+    };
+  }
+
+  /** A region of its own: the peer can reach the chunks in flight and nothing else of this process. */
+  async #allocExposed(
+    count: number,
+    slotBytes: number,
+    exposure: 'peerReads' | 'peerWrites',
+  ): Promise<SlotMemory> {
     const access = exposure === 'peerReads' ? Access.REMOTE_READ : Access.REMOTE_WRITE;
     const slab = await this.#pd.allocSlab(count * slotBytes, Access.LOCAL_WRITE | access);
     const slots = Array.from({ length: count }, (_, i) => ({
@@ -197,8 +213,14 @@ export class RdmaLink implements Link {
     return { slots, close: () => slab.close() };
   }
 
+  /** Before the connection is up, connect() and accept() know better what went wrong. */
   #fail(reason: Error): void {
-    void this.close(reason);
+    if (!this.#connected) return;
+    const { code } = reason as RdmaError;
+    // Flushed work and the disconnect come in either order and mean the same.
+    void this.close(
+      code === 'ERR_RDMA_WC_WR_FLUSH_ERR' ? new LostError(PEER_GONE, { cause: reason }) : reason,
+    );
   }
 
   close(reason: Error = new LostError('the connection was closed')): Promise<void> {

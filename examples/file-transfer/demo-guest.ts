@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
 import { FileClient, type TransferResult } from './client.ts';
-import { createProgress, formatBytes, formatRate } from './progress.ts';
+import { createProgress, describeCounters, formatRate } from './progress.ts';
 import { makeRandomFile } from './random-file.ts';
 import { hasRcopy, startRcopy } from './rcopy.ts';
 import { RdmaLink } from './rdma-link.ts';
@@ -71,12 +71,6 @@ function row(
   ];
 }
 
-/** What the library did, in the order of its table. */
-function describeCounters(device: string, { strategies }: FileClient['counters']): string {
-  const used = Object.entries(strategies).filter(([, { ops }]) => ops > 0);
-  return `${device}: ${used.map(([name, { ops, bytes }]) => `${name} ${ops} (${formatBytes(bytes)})`).join(', ')}`;
-}
-
 async function demonstrate(
   address: string,
   directory: string,
@@ -92,12 +86,15 @@ async function demonstrate(
     const put = await show(`${device} put`, (onProgress) => client.put(file, 'stored', { onProgress }));
     const got = join(directory, 'fetched');
     const get = await show(`${device} get`, (onProgress) => client.get('stored', got, { onProgress }));
-    report.counters.push(describeCounters(device, client.counters));
+    report.counters.push(`${device} client: ${describeCounters(client.counters)}`);
     await client.close();
     const rcopy = options.compare
       ? await compare(device, address, file, join(directory, 'copied'))
       : undefined;
     report.rows.push(row(device, 'put (RDMA READ)', put, rcopy), row(device, 'get (RDMA WRITE)', get, rcopy));
+    await server.close();
+    const [, counters] = /: closed; (.*)/.exec(server.output()) ?? [];
+    report.counters.push(`${device} server: ${counters}`);
   } finally {
     await server.close();
     for (const name of ['stored', 'fetched', 'copied']) await rm(join(directory, name), { force: true });
@@ -141,7 +138,7 @@ async function run(options: Options): Promise<void> {
   ];
   console.log(`\n${formatTable(head, report.rows)}`);
   console.log(
-    '\nHow the client reached its memory (operations and bytes per strategy; file data move one-sided):',
+    '\nHow memory was reached, operations and bytes per strategy (file data move from and to the server):',
   );
   for (const line of report.counters) console.log(`  ${line}`);
 }

@@ -1,5 +1,6 @@
 /** What a person sees of a transfer: a bar on a terminal, a line elsewhere. */
 import { Presets, SingleBar } from 'cli-progress';
+import type { DmaCounters } from '../../lib/index.ts';
 import type { TransferResult } from './client.ts';
 
 const UNITS = ['B', 'kB', 'MB', 'GB', 'TB'];
@@ -70,4 +71,10 @@ export function describeResult(
     `${what}: ${formatBytes(bytes)} in ${seconds.toFixed(3)} s = ${formatRate(bytes, seconds)} (file to file)`,
     `SHA-256 of both ends ${sha256} (verified in ${verifySeconds.toFixed(3)} s more)`,
   ].join('\n');
+}
+
+/** What the library did on a connection, strategy by strategy: operations and bytes. */
+export function describeCounters({ strategies }: DmaCounters): string {
+  const used = Object.entries(strategies).filter(([, { ops }]) => ops > 0);
+  return used.map(([name, { ops, bytes }]) => `${name} ${ops} (${formatBytes(bytes)})`).join(', ');
 }

@@ -2,14 +2,15 @@
 import { realpath, stat } from 'node:fs/promises';
 import { CmId } from '../../lib/index.ts';
 import { checkLimits, decodeHello, encodeRefusal, type Limits } from './hello.ts';
+import { describeCounters } from './progress.ts';
 import { Status, TransferError } from './protocol.ts';
 import { RdmaLink } from './rdma-link.ts';
 import { Session, type SessionOptions } from './session.ts';
 
 /** Port of the example when none is given. */
 export const DEFAULT_PORT = 7471;
-/** 1 MiB keeps the number of messages low; eight in flight keep file IO, CPU and wire busy at the same time. */
-export const DEFAULT_LIMITS: Limits = { chunkBytes: 1024 * 1024, depth: 8 };
+/** Large chunks keep messages, wake-ups and thread changes few; four in flight keep file IO and wire busy together. */
+export const DEFAULT_LIMITS: Limits = { chunkBytes: 2 * 1024 * 1024, depth: 4 };
 
 /** Settings of a server. */
 export interface ServerOptions {
@@ -111,6 +112,7 @@ export class FileServer {
     if (this.#closed) return link.close();
     onLink(link);
     await Session.run(link, this.#options);
+    this.#options.log(`${link.peer}: closed; ${describeCounters(link.counters)}`);
   }
 
   /** Stops listening, ends every connection, removes unfinished files. */

@@ -13,7 +13,14 @@ import { type DeviceName, type LinkFault, linkArguments, linkResult } from './li
 import { memoryDir, parseMemory } from './memory.ts';
 import { asset, projectDir } from './paths.ts';
 import { GuestProcess } from './process.ts';
-import { encodeFrame, encodeRun, type Frame, FrameDecoder, type TerminalSize } from './protocol.ts';
+import {
+  encodeFrame,
+  encodeRun,
+  type Frame,
+  FrameDecoder,
+  LineWriter,
+  type TerminalSize,
+} from './protocol.ts';
 import { makeRunDir, removeRunDir } from './run-dir.ts';
 
 /** How much of the kernel's own messages is kept, in characters. */
@@ -72,6 +79,7 @@ export class Machine implements AsyncDisposable {
   #runDir: string | undefined;
   #kernel: ChildProcess | undefined;
   #line: Duplex | undefined;
+  #writer: LineWriter | undefined;
   #synced: (() => void) | undefined;
   #up = false;
   #closed = false;
@@ -230,7 +238,7 @@ export class Machine implements AsyncDisposable {
   }
 
   #send(type: string, id: number, payload?: Buffer): void {
-    this.#line?.write(encodeFrame(type, id, payload));
+    this.#writer?.send(encodeFrame(type, id, payload));
   }
 
   #boot(kernel: ChildProcess): void {
@@ -242,6 +250,7 @@ export class Machine implements AsyncDisposable {
     kernel.stderr!.on('data', keep);
     const line = kernel.stdio[3] as Duplex;
     this.#line = line;
+    this.#writer = new LineWriter(line);
     const decoder = new FrameDecoder((frame) => this.#handle(frame));
     line.on('data', (chunk: Buffer) => decoder.push(chunk));
     // A line that breaks is news of the kernel's death, which 'exit' brings too.
@@ -262,6 +271,7 @@ export class Machine implements AsyncDisposable {
     this.#kernel = undefined;
     this.#line?.destroy();
     this.#line = undefined;
+    this.#writer = undefined;
     this.#synced?.();
     if (this.#runDir) removeRunDir(this.#runDir);
     this.#runDir = undefined;
@@ -303,6 +313,8 @@ export class Machine implements AsyncDisposable {
     if (frame.type === 'U') {
       this.#up = true;
       this.#onUp?.();
+    } else if (frame.type === 'L') {
+      this.#writer?.taken(frame.payload.readUInt32LE(0));
     } else if (frame.type === 'Z') {
       this.#synced?.();
     } else if (this.#processes.get(frame.id)?.handle(frame)) {

@@ -3,10 +3,18 @@
  * u32 payload length, u8 type, u32 process id, payload; little endian.
  */
 
+import type { Writable } from 'node:stream';
+
 /** Bytes of output that the guest may send per stream before the host acknowledges any (WINDOW in agent.c). */
 export const OUTPUT_WINDOW: number = 256 * 1024;
 /** Bytes of input that the host may send per process before the guest acknowledges any. */
 export const INPUT_WINDOW: number = 64 * 1024;
+
+/**
+ * Bytes that may be on their way to the guest at once. Its terminal driver holds 4096; when that runs full the driver
+ * stops listening to the line, and never starts again.
+ */
+const LINE_WINDOW = 3072;
 
 const HEADER = 9;
 
@@ -25,6 +33,40 @@ export function encodeFrame(type: string, id: number, payload: Buffer = Buffer.a
   frame.writeUInt32LE(id, 5);
   payload.copy(frame, HEADER);
   return frame;
+}
+
+/** Sends frames at the pace at which the guest takes them from the line. */
+export class LineWriter {
+  readonly #line: Writable;
+  #waiting: Buffer[] = [];
+  #credit = LINE_WINDOW;
+
+  constructor(line: Writable) {
+    this.#line = line;
+  }
+
+  /** Sends a frame, now or as soon as there is room. */
+  send(frame: Buffer): void {
+    this.#waiting.push(frame);
+    this.#flush();
+  }
+
+  /** The guest has taken so many bytes (an `L` frame). */
+  taken(bytes: number): void {
+    this.#credit += bytes;
+    this.#flush();
+  }
+
+  #flush(): void {
+    while (this.#credit > 0 && this.#waiting.length > 0) {
+      const next = this.#waiting[0]!;
+      const part = next.subarray(0, this.#credit);
+      this.#credit -= part.length;
+      if (part.length === next.length) this.#waiting.shift();
+      else this.#waiting[0] = next.subarray(part.length);
+      this.#line.write(part);
+    }
+  }
 }
 
 /** Takes bytes as they come and calls back with each whole frame. */

@@ -4,6 +4,7 @@
  * Frames both ways: u32 payload length, u8 type, u32 process id, payload; little endian (protocol.ts is the other end).
  *   host:  R run   I stdin (empty: end)   S signal   W window size   A more output is welcome   P prepare to power off
  *   guest: U up    1 stdout  2 stderr (empty: end)   X exit   E could not start   a more input is welcome   Z prepared
+ *          L so many bytes were taken from the line
  * Every stream has a window of unacknowledged bytes, so that one that nobody reads cannot hold up the others.
  */
 #define _GNU_SOURCE
@@ -134,7 +135,7 @@ static void make_pipe(int ends[2]) {
 static void run(uint32_t id, char *payload, uint32_t length) {
   struct process *p = find(0);
   if (!p || length < 8 || payload[length - 1]) {
-    frame("E"[0], id, "\x0b\0\0\0fork", 8);
+    frame('E', id, "\x0b\0\0\0fork", 8);
     return;
   }
   uint16_t size[2];
@@ -293,6 +294,7 @@ static void read_line(void) {
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (n <= 0) die("the line to the host");
   from_host.end += n;
+  frame_u32('L', 0, n);
   while (pending(&from_host) >= HEADER) {
     char *head = from_host.data + from_host.start;
     uint32_t length, id;

@@ -20,6 +20,11 @@ const TWO_32 = 0x1_0000_0000;
  */
 export type OnRetired = (status: number, byteLen: number, wc: number) => void;
 
+const DONE = 0;
+const UNSIGNALLED = 1;
+const SIGNALLED = 2;
+const IBV_SEND_SIGNALED = 2;
+
 /** Slots, SGEs and inline areas of one queue. Not for users: QueuePair checks what goes in. */
 export class WorkRing {
   /** The ring's memory, shared with the addon. */
@@ -30,6 +35,7 @@ export class WorkRing {
   readonly #inlineBase: number;
   readonly #mask: number;
   readonly #retired: (OnRetired | null)[];
+  readonly #states: Uint8Array;
   #head = 0;
   #tail = 0;
 
@@ -41,6 +47,7 @@ export class WorkRing {
     this.#sgeBase = limits.capacity * WR.words;
     this.#inlineBase = (this.#sgeBase + limits.capacity * limits.maxSge * SGE.words) * 4;
     this.#mask = limits.capacity - 1;
+    this.#states = new Uint8Array(limits.capacity);
     this.#retired = new Array<OnRetired | null>(limits.capacity).fill(null);
   }
 
@@ -98,36 +105,41 @@ export class WorkRing {
     this.#words[slot * WR.words + WR.inline_length] = data.length;
   }
 
-  /** Takes note that [count] work requests are on their way. */
-  posted(count: number): void {
-    this.#tail = (this.#tail + count) >>> 0;
-  }
-
-  setRetired(seq: number, retired: OnRetired | null): void {
-    this.#retired[seq & this.#mask] = retired;
+  /** Takes note that the next work request is on its way, and whom to tell when it is retired. */
+  posted(retired: OnRetired | null): void {
+    const slot = this.#tail & this.#mask;
+    const flags = this.#words[slot * WR.words + WR.send_flags] as number;
+    this.#retired[slot] = retired;
+    this.#states[slot] = (flags & IBV_SEND_SIGNALED) !== 0 ? SIGNALLED : UNSIGNALLED;
+    this.#tail = (this.#tail + 1) >>> 0;
   }
 
   /**
-   * Retires everything up to [seq], which completed with [status]. Work requests before it have [impliedStatus]: a send
-   * queue completes in order, so an unsignalled one that brought no error was carried out.
+   * Retires [seq], which completed with [status], after the unsignalled ones just before it: they brought no error, so
+   * they were carried out. Signalled ones before it have completions of their own, which may come later (siw).
    */
-  retireThrough(seq: number, status: number, byteLen: number, wc: number, impliedStatus: number): void {
-    for (;;) {
-      const head = this.#head;
-      const slot = head & this.#mask;
-      const retired = this.#retired[slot] as OnRetired | null;
-      this.#retired[slot] = null;
-      this.#head = (head + 1) >>> 0;
-      if (head === seq) {
-        if (retired !== null) retired(status, byteLen, wc);
-        return;
-      }
-      if (retired !== null) retired(impliedStatus, 0, -1);
-    }
+  complete(seq: number, status: number, byteLen: number, wc: number): void {
+    const mask = this.#mask;
+    let first = seq;
+    while (first !== this.#head && this.#states[(first - 1) & mask] === UNSIGNALLED)
+      first = (first - 1) >>> 0;
+    for (; first !== seq; first = (first + 1) >>> 0) this.#retire(first, 0, 0, -1);
+    this.#retire(seq, status, byteLen, wc);
   }
 
   /** Retires everything with [status]. */
   retireAll(status: number): void {
-    if (this.#head !== this.#tail) this.retireThrough((this.#tail - 1) >>> 0, status, 0, -1, status);
+    while (this.#head !== this.#tail) this.#retire(this.#head, status, 0, -1);
+  }
+
+  #retire(seq: number, status: number, byteLen: number, wc: number): void {
+    const slot = seq & this.#mask;
+    const retired = this.#retired[slot] as OnRetired | null;
+    this.#retired[slot] = null;
+    this.#states[slot] = DONE;
+    while (this.#head !== this.#tail && this.#states[this.#head & this.#mask] === DONE) {
+      this.#head = (this.#head + 1) >>> 0;
+    }
+    if (retired !== null) retired(status, byteLen, wc);
   }
 }

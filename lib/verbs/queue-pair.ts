@@ -88,6 +88,7 @@ export class QueuePair extends Owned implements CompletionSink {
   readonly #send: WorkRing;
   readonly #recv: WorkRing;
   readonly #key: number;
+  readonly #signalReads: boolean;
   #failed = false;
   #flushTimer: NodeJS.Timeout | undefined;
 
@@ -108,6 +109,7 @@ export class QueuePair extends Owned implements CompletionSink {
       maxInlineData: native.send.maxInline,
       maxMessage: native.send.maxMessage,
     };
+    this.#signalReads = pd.device.provider === 'siw';
     this.#send = new WorkRing(native.send);
     this.#recv = new WorkRing(native.recv);
     addon.attachRings(native.handle, this.#send.memory, this.#recv.memory);
@@ -167,7 +169,7 @@ export class QueuePair extends Owned implements CompletionSink {
       const seq = (ring.tail + i) >>> 0;
       const { sges } = list[i] as RecvWr;
       this.#fillSges(ring, seq, sges, i);
-      ring.setWorkRequest(seq, 0, 0, sges.length, 0, 0, 0, 0);
+      ring.setWorkRequest(seq, 0, SendFlags.SIGNALED, sges.length, 0, 0, 0, 0);
     }
     this.#post(ring, addon.postRecv, 'ibv_post_recv', list.length, onRetired);
   }
@@ -231,7 +233,7 @@ export class QueuePair extends Owned implements CompletionSink {
   _complete(receive: boolean, seq: number, status: number, byteLen: number, wc: number): void {
     if (status !== WcStatus.SUCCESS && !this.closed) this.toError();
     const ring = receive ? this.#recv : this.#send;
-    ring.retireThrough(seq, status, byteLen, wc, receive ? WcStatus.WR_FLUSH_ERR : WcStatus.SUCCESS);
+    ring.complete(seq, status, byteLen, wc);
   }
 
   #settle(): void {
@@ -303,12 +305,14 @@ export class QueuePair extends Owned implements CompletionSink {
       hi = (remote / TWO_32) >>> 0;
     }
     const { inline } = wr;
+    // siw completes what follows a READ before the READ: only a completion of its own tells that a READ is done.
+    const flags = this.#signalReads && wr.opcode === Opcode.RDMA_READ ? SendFlags.SIGNALED : 0;
     if (inline === undefined) {
       this.#fillSges(ring, seq, wr.sges, index);
       ring.setWorkRequest(
         seq,
         wr.opcode,
-        wr.flags ?? 0,
+        flags | (wr.flags ?? 0),
         wr.sges.length,
         lo,
         hi,
@@ -355,8 +359,7 @@ export class QueuePair extends Owned implements CompletionSink {
     const errno = call(handle, first, count);
     const error = errno === 0 ? undefined : postError(syscall, errno, postStatus, this.qpNum);
     const posted = error === undefined ? count : (error.posted ?? 0);
-    for (let i = 0; i < posted; i += 1) ring.setRetired((first + i) >>> 0, retiredAt(onRetired, i));
-    ring.posted(posted);
+    for (let i = 0; i < posted; i += 1) ring.posted(retiredAt(onRetired, i));
     if (error !== undefined) throw error;
   }
 

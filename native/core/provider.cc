@@ -47,4 +47,8 @@ bool FenceAllowed(Provider provider, uint32_t opcode) noexcept {
   return !(provider == Provider::kSiw && opcode == IBV_WR_RDMA_READ);
 }
 
+bool MustSignal(Provider provider, uint32_t opcode) noexcept {
+  return provider == Provider::kSiw && opcode == IBV_WR_RDMA_READ;
+}
+
 }  // namespace rdma

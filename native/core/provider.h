@@ -22,4 +22,8 @@ bool InlineAllowed(uint32_t opcode) noexcept;
 /// READ with FENCE is accepted by siw and then blocks its send queue for ever.
 bool FenceAllowed(Provider provider, uint32_t opcode) noexcept;
 
+/// siw completes what follows a READ before the READ, so only a completion of its own tells that a READ is
+/// done.
+bool MustSignal(Provider provider, uint32_t opcode) noexcept;
+
 }  // namespace rdma

@@ -111,9 +111,8 @@ int QueuePair::PostRecv(uint32_t first, uint32_t count, PostStatus* status) {
 
 bool QueuePair::Complete(bool receive, uint32_t seq) {
   PinTable& pins = receive ? recv_.pins() : send_.pins();
-  if (!pins.InFlight(seq)) return false;
   const uint32_t before = pins.outstanding();
-  pins.RetireThrough(seq);
+  if (!pins.Complete(seq)) return false;
   (receive ? recv_cq_ : send_cq_)->AddOutstanding(-static_cast<int32_t>(before - pins.outstanding()));
   return true;
 }

@@ -40,6 +40,13 @@ WorkRing WorkRing::At(void* memory, uint32_t capacity, uint32_t max_sge) {
   return ring;
 }
 
+PinTable::PinTable(uint32_t capacity, uint32_t max_sge)
+    : mask_(capacity - 1),
+      max_sge_(max_sge),
+      pins_(size_t{capacity} * max_sge),
+      counts_(capacity),
+      states_(capacity, State::kDone) {}
+
 void PinTable::Drop(uint32_t seq) {
   const uint32_t slot = seq & mask_;
   MemoryRegion** pins = &pins_[size_t{slot} * max_sge_];
@@ -47,8 +54,24 @@ void PinTable::Drop(uint32_t seq) {
   counts_[slot] = 0;
 }
 
-void PinTable::RetireThrough(uint32_t seq) {
-  for (; head_ != seq + 1; ++head_) Drop(head_);
+void PinTable::Finish(uint32_t seq) {
+  Drop(seq);
+  states_[seq & mask_] = State::kDone;
+}
+
+bool PinTable::Complete(uint32_t seq) {
+  if (seq - head_ >= outstanding() || states_[seq & mask_] == State::kDone) return false;
+  Finish(seq);
+  for (uint32_t before = seq; before != head_ && states_[(before - 1) & mask_] == State::kUnsignalled;
+       --before) {
+    Finish(before - 1);
+  }
+  while (head_ != tail_ && states_[head_ & mask_] == State::kDone) ++head_;
+  return true;
+}
+
+void PinTable::RetireAll() {
+  for (; head_ != tail_; ++head_) Finish(head_);
 }
 
 WorkQueue::WorkQueue(const QueueLimits& limits, std::shared_ptr<KeyTable> keys)
@@ -69,7 +92,7 @@ MemoryRegion* WorkQueue::Lookup(uint32_t lkey) noexcept {
 }
 
 bool WorkQueue::CheckRing(uint32_t first, uint32_t count, PostStatus* status) const noexcept {
-  const uint32_t free = limits_.max_wr - (pins_.tail() - pins_.head());
+  const uint32_t free = limits_.max_wr - pins_.outstanding();
   if (first != pins_.tail() || count > free) return Refuse(status, PostCheck::kRing, count, free);
   return true;
 }
@@ -181,8 +204,9 @@ int WorkQueue::PostSend(ibv_qp* qp, uint64_t wr_id_base, uint32_t first, uint32_
   const uint32_t stride = std::max(limits_.max_sge, 1u);
   for (uint32_t i = 0; i < count; ++i) {
     const uint32_t seq = first + i;
-    const WorkRequestSlot slot = ring_.slots[seq & (limits_.capacity - 1)];
-    pins_.Begin(seq);
+    WorkRequestSlot slot = ring_.slots[seq & (limits_.capacity - 1)];
+    if (MustSignal(limits_.provider, slot.opcode)) slot.send_flags |= IBV_SEND_SIGNALED;
+    pins_.Begin(seq, (slot.send_flags & IBV_SEND_SIGNALED) != 0);
     uint32_t num_sge = 0;
     const bool ok = CheckSend(slot, status) &&
                     ((slot.send_flags & IBV_SEND_INLINE) != 0
@@ -217,7 +241,7 @@ int WorkQueue::PostRecv(ibv_qp* qp, uint64_t wr_id_base, uint32_t first, uint32_
   const uint32_t stride = std::max(limits_.max_sge, 1u);
   for (uint32_t i = 0; i < count; ++i) {
     const uint32_t seq = first + i;
-    pins_.Begin(seq);
+    pins_.Begin(seq, true);
     uint32_t num_sge = 0;
     if (!Translate(seq, i, true, status, &num_sge)) {
       status->wr_index = i;

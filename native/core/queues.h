@@ -31,37 +31,45 @@ struct QueueLimits {
   Provider provider;
 };
 
-/// Which regions the work requests in flight hold, and which sequence numbers are in flight: [head, tail).
+/// The work requests in flight, sequence numbers [head, tail), and the regions that each of them holds.
+///
+/// A completion retires its own work request and the unsignalled ones just before it. Signalled ones before
+/// it have completions of their own, which may come later: siw completes a SEND while an earlier READ still
+/// waits for its response (kernel sw/siw/siw_qp_tx.c siw_qp_sq_process).
 class PinTable {
  public:
-  PinTable(uint32_t capacity, uint32_t max_sge)
-      : mask_(capacity - 1), max_sge_(max_sge), pins_(size_t{capacity} * max_sge), counts_(capacity) {}
+  PinTable(uint32_t capacity, uint32_t max_sge);
 
-  uint32_t head() const noexcept { return head_; }
   uint32_t tail() const noexcept { return tail_; }
   uint32_t outstanding() const noexcept { return tail_ - head_; }
-  bool InFlight(uint32_t seq) const noexcept { return seq - head_ < outstanding(); }
 
-  void Begin(uint32_t seq) noexcept { counts_[seq & mask_] = 0; }
+  void Begin(uint32_t seq, bool signalled) noexcept {
+    counts_[seq & mask_] = 0;
+    states_[seq & mask_] = signalled ? State::kSignalled : State::kUnsignalled;
+  }
   void Add(uint32_t seq, MemoryRegion* region) noexcept {
     pins_[size_t{seq & mask_} * max_sge_ + counts_[seq & mask_]++] = region;
     region->Pin();
   }
   void Drop(uint32_t seq);
   void Posted(uint32_t count) noexcept { tail_ += count; }
-  /// Retires everything up to and including [seq].
-  void RetireThrough(uint32_t seq);
-  void RetireAll() {
-    if (outstanding() != 0) RetireThrough(tail_ - 1);
-  }
+
+  /// False when [seq] is not in flight: a duplicate.
+  bool Complete(uint32_t seq);
+  void RetireAll();
 
  private:
+  enum class State : uint8_t { kDone, kUnsignalled, kSignalled };
+
+  void Finish(uint32_t seq);
+
   const uint32_t mask_;
   const uint32_t max_sge_;
   uint32_t head_ = 0;
   uint32_t tail_ = 0;
   std::vector<MemoryRegion*> pins_;
   std::vector<uint16_t> counts_;
+  std::vector<State> states_;
 };
 
 /// Checks slots, turns them into work requests of libibverbs and posts them with one call.

@@ -134,6 +134,37 @@ describe.each(devices)('posting on $name', ({ name }) => {
     expect(pair.client.qp.sendFree).toBe(16);
   });
 
+  it.each([
+    ['signalled', SendFlags.SIGNALED],
+    ['unsignalled', 0],
+  ])('retires the READ (%s) when its bytes are there, also before a SEND', async (_, flags) => {
+    // siw completes the SEND while the READ still waits for its response.
+    const big = { source: await pair.memory(4 << 20), sink: await pair.memory(4 << 20) };
+    for (let round = 1; round <= 8; round += 1) {
+      big.source.bytes.fill(round);
+      const received = pair.server.qp.recv({
+        sges: [{ addr: remote.mr.addr, length: 100, lkey: remote.mr.lkey }],
+      });
+      const { source, sink } = big;
+      const read = {
+        opcode: Opcode.RDMA_READ,
+        sges: [{ addr: sink.mr.addr, length: 4 << 20, lkey: sink.mr.lkey }],
+        remoteAddr: source.mr.addr,
+        rkey: source.mr.rkey,
+        flags,
+      };
+      const last = await new Promise<number | undefined>((resolve) => {
+        pair.client.qp.postSend(
+          [read, { opcode: Opcode.SEND, sges: [sge()], flags: SendFlags.SIGNALED }],
+          [() => resolve(sink.bytes.at(-1)), null],
+        );
+      });
+      expect(last).toBe(round);
+      await received;
+    }
+    expect(pair.client.qp.sendFree).toBe(16);
+  });
+
   it('goes around its ring many times', async () => {
     for (let round = 0; round < 100; round += 1) {
       local.bytes.writeUInt32LE(round, 0);

@@ -153,10 +153,20 @@ describe.each(devices)('posting on $name', ({ name }) => {
         rkey: source.mr.rkey,
         flags,
       };
-      const last = await new Promise<number | undefined>((resolve) => {
+      let last: number | undefined;
+      await new Promise<void>((resolve) => {
+        let left = 2;
+        const one = () => {
+          left -= 1;
+          if (left === 0) resolve();
+        };
+        const onRead = () => {
+          last = sink.bytes.at(-1);
+          one();
+        };
         pair.client.qp.postSend(
           [read, { opcode: Opcode.SEND, sges: [sge()], flags: SendFlags.SIGNALED }],
-          [() => resolve(sink.bytes.at(-1)), null],
+          [onRead, one],
         );
       });
       expect(last).toBe(round);

@@ -49,12 +49,11 @@ static void send_cables(int peer, int cables[][2], int count, int side) {
   sendmsg(peer, &message, MSG_NOSIGNAL);
 }
 
-/* Frames for a machine that died wait in its socket; the next machine there must not see them. */
-static void drain(int cables[][2], int count, int side) {
+/* What arrives at an end where no machine is goes nowhere. */
+static void discard(int end) {
   char frame[65536];
-  for (int i = 0; i < count; i++)
-    while (recv(cables[i][side], frame, sizeof(frame), MSG_DONTWAIT) >= 0) {
-    }
+  while (recv(end, frame, sizeof(frame), MSG_DONTWAIT) >= 0) {
+  }
 }
 
 int run_keeper(int argc, char **argv) {
@@ -78,21 +77,41 @@ int run_keeper(int argc, char **argv) {
   if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof(address)) || listen(listener, 8)) die(argv[0]);
   if (write(1, "ready\n", 6) != 6) die("stdout");
 
-  struct pollfd fds[2] = {{.fd = 0, .events = POLLIN}, {.fd = listener, .events = POLLIN}};
+  /* The machine at each side holds its connection for as long as it lives. -1: there is none. */
+  int machine[2] = {-1, -1};
   for (;;) {
-    if (poll(fds, 2, -1) < 0 && errno != EINTR) die("poll");
-    if (fds[0].revents) {
-      char byte;
-      if (read(0, &byte, 1) <= 0) return 0;
-    }
+    struct pollfd fds[4 + 2 * MAX_CABLES] = {{.fd = 0, .events = POLLIN},
+                                             {.fd = listener, .events = POLLIN},
+                                             {.fd = machine[0], .events = POLLIN},
+                                             {.fd = machine[1], .events = POLLIN}};
+    /* Without this, the socket of a dead machine would fill, and the living one be held up instead of unheard. */
+    int n = 4;
+    for (int i = 0; i < count; i++)
+      for (int side = 0; side < 2; side++)
+        fds[n++] = (struct pollfd){.fd = machine[side] < 0 ? cables[i][side] : -1, .events = POLLIN};
+    if (poll(fds, n, -1) < 0 && errno != EINTR) die("poll");
+    char byte;
+    if (fds[0].revents && read(0, &byte, 1) <= 0) return 0;
+    for (int side = 0; side < 2; side++)
+      if (fds[2 + side].revents && read(machine[side], &byte, 1) <= 0) {
+        close(machine[side]);
+        machine[side] = -1;
+      }
+    for (int i = 4; i < n; i++)
+      if (fds[i].fd >= 0 && fds[i].revents) discard(fds[i].fd);
     if (fds[1].revents) {
       int peer = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
       char side;
-      if (peer >= 0 && read(peer, &side, 1) == 1 && (side == '0' || side == '1')) {
-        drain(cables, count, side - '0');
-        send_cables(peer, cables, count, side - '0');
+      if (peer < 0) continue;
+      if (read(peer, &side, 1) == 1 && (side == '0' || side == '1')) {
+        side -= '0';
+        if (machine[(int)side] >= 0) close(machine[(int)side]);
+        machine[(int)side] = peer;
+        for (int i = 0; i < count; i++) discard(cables[i][(int)side]);
+        send_cables(peer, cables, count, side);
+      } else {
+        close(peer);
       }
-      if (peer >= 0) close(peer);
     }
   }
 }
@@ -108,7 +127,8 @@ static void take_cables(const char *path, const char *side, int base) {
   struct msghdr message = {
       .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space)};
   struct sockaddr_un address = address_of(path);
-  int keeper = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  /* Stays open in the kernel that this process becomes: the keeper sees by it when the kernel is gone. */
+  int keeper = socket(AF_UNIX, SOCK_STREAM, 0);
   if (keeper < 0 || connect(keeper, (struct sockaddr *)&address, sizeof(address)) || write(keeper, side, 1) != 1 ||
       recvmsg(keeper, &message, MSG_CMSG_CLOEXEC) < 1)
     die("taking the cables from the keeper");

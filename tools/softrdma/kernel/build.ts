@@ -1,14 +1,15 @@
 /** From a source tarball to a kernel. */
 
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { SoftRdmaError } from '../errors.ts';
 import { asset } from '../paths.ts';
+import { applyPatch, PATCHES } from './patches.ts';
 import type { OnFraction, Steps } from './step.ts';
 
 /** Part of the cache key: change it when a kernel built here would come out different. */
-export const RECIPE = 'HZ=1000 strip 1';
+export const RECIPE: string = JSON.stringify(['1', PATCHES]);
 
 /** How many lines make prints for this configuration (Linux 7.2), for the progress bar alone. */
 const EXPECTED_LINES = 1580;
@@ -32,7 +33,7 @@ export const buildKernel: Builder = async (tarball, work, steps, report) => {
     input: tarball,
     onFraction: unpacking,
   });
-  raiseTimerRate(join(source, 'arch/um/Kconfig'));
+  for (const patch of PATCHES) applyPatch(source, patch);
 
   const make = ['ARCH=um', `O=${objects}`];
   report('building', 0);
@@ -47,19 +48,6 @@ export const buildKernel: Builder = async (tarball, work, steps, report) => {
   renameSync(`${kernel}.stripped`, kernel);
   return kernel;
 };
-
-/** With 100 ticks a second, two programs that poll hold both processors for 10 ms at a time. */
-function raiseTimerRate(kconfig: string): void {
-  const text = readFileSync(kconfig, 'utf8');
-  const raised = text.replace(/^(config HZ\n\s+int\n\s+default) 100$/m, '$1 1000');
-  if (raised === text) {
-    throw new SoftRdmaError(
-      'ERR_SOFTRDMA_BUILD',
-      `${kconfig} does not say "config HZ ... default 100" as expected`,
-    );
-  }
-  writeFileSync(kconfig, raised);
-}
 
 /** Kconfig drops what it cannot satisfy without a word; a kernel without its devices should not be built at all. */
 function checkConfig(config: string): void {

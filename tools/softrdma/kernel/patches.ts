@@ -1,0 +1,48 @@
+/** What is changed in the kernel's source before it is built. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { SoftRdmaError } from '../errors.ts';
+
+/** A replacement in one file. */
+export interface Patch {
+  file: string;
+  /** Occurs exactly once. */
+  from: string;
+  to: string;
+}
+
+/** Part of what identifies a kernel in the cache. */
+export const PATCHES: readonly Patch[] = [
+  {
+    // With 100 ticks a second, two programs that poll hold both processors for 10 ms at a time.
+    file: 'arch/um/Kconfig',
+    from: 'config HZ\n\tint\n\tdefault 100\n',
+    to: 'config HZ\n\tint\n\tdefault 1000\n',
+  },
+  {
+    // siw_accept() sends the MPA reply before it takes over the socket. What a quick client sends in between is in the
+    // socket, its arrival announced to nobody: about one connection in thirty never gets its first message.
+    file: 'drivers/infiniband/sw/siw/siw_cm.c',
+    from: '\t\tsiw_qp_socket_assoc(cep, qp);\n\t\trv = siw_cm_upcall(cep, IW_CM_EVENT_ESTABLISHED, 0);\n',
+    to:
+      '\t\tsiw_qp_socket_assoc(cep, qp);\n' +
+      '\t\tlock_sock(cep->sock->sk);\n' +
+      '\t\tsiw_qp_llp_data_ready(cep->sock->sk);\n' +
+      '\t\trelease_sock(cep->sock->sk);\n' +
+      '\t\trv = siw_cm_upcall(cep, IW_CM_EVENT_ESTABLISHED, 0);\n',
+  },
+];
+
+/** Applies a patch below `source`. Throws `ERR_SOFTRDMA_BUILD` when the text to replace is not there just once. */
+export function applyPatch(source: string, patch: Patch): void {
+  const path = join(source, patch.file);
+  const parts = readFileSync(path, 'utf8').split(patch.from);
+  if (parts.length !== 2) {
+    throw new SoftRdmaError(
+      'ERR_SOFTRDMA_BUILD',
+      `${patch.file} of this kernel source is not as expected: ${parts.length - 1} places to change instead of 1. ` +
+        'This version of softrdma is made for Linux 7.2.',
+    );
+  }
+  writeFileSync(path, parts.join(patch.to));
+}

@@ -1,10 +1,12 @@
+import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { hasCommand } from '../../tools/setup/packages.mjs';
 import { hostDevices } from '../../tools/softrdma/host-devices.ts';
 import { packageRoot } from '../../tools/softrdma/paths.ts';
-import { run, temporary } from './helpers.ts';
+import { cli, run, temporary } from './helpers.ts';
 
 const sha256 = (data: Buffer) => createHash('sha256').update(data).digest('hex');
 
@@ -150,6 +152,21 @@ describe('the command', () => {
     expect(status).toBe(0);
     expect(stdout.length).toBe(160 * 65536);
     expect(sha256(stdout)).toBe(stderr);
+  });
+
+  it('ends when nobody reads it any more, or when it reads no more', async () => {
+    const shell = (script: string) =>
+      execFileSync('bash', ['-c', `${script}; echo "$?"`, '-', process.execPath, cli], {
+        timeout: 20_000,
+      }).toString();
+    expect(shell('"$1" "$2" -- yes | head -1')).toBe('y\n0\n');
+    expect(shell('cat /dev/zero | "$1" "$2" -- sh -c "exit 4"')).toBe('4\n');
+  });
+
+  it.skipIf(!hasCommand('script'))('has a terminal where softrdma has one', () => {
+    const command = `stty cols 91 rows 23; ${process.execPath} ${cli} -- sh -c 'stty size; test -t 2 && echo yes; exit 6'`;
+    const { stdout } = spawnSync('script', ['-qec', command, '/dev/null'], { timeout: 20_000 });
+    expect(stdout.toString()).toContain('23 91\r\r\nyes\r\r\n');
   });
 
   it('does not wait for what it left running', async () => {

@@ -1,6 +1,7 @@
 /** One command on one machine, in place of this process: its streams, signals, terminal and exit status. */
 import { constants } from 'node:os';
 import { resolve } from 'node:path';
+import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { runOnHost } from './host-devices.ts';
 import type { Machine } from './machine.ts';
@@ -116,16 +117,17 @@ async function attach(machine: Machine, command: readonly string[], options: Run
   }
 }
 
-/** Resolves once everything that was in the streams has been read. */
+/** Resolves once everything that was in the streams has been read, or nobody will read it. */
 async function drained(guest: GuestProcess): Promise<void> {
-  while (guest.stdout.readableLength > 0 || guest.stderr.readableLength > 0) {
+  const held = (stream: Readable) => !stream.destroyed && stream.readableLength > 0;
+  while (held(guest.stdout) || held(guest.stderr)) {
     await new Promise((done) => setTimeout(done, 5));
   }
 }
 
-/** Resolves once what was written to `stream` has left this process. */
+/** Resolves once what was written to `stream` has left this process, or cannot. */
 async function flushed(stream: NodeJS.WriteStream): Promise<void> {
-  if (stream.destroyed || stream.writableLength === 0) return;
+  if (stream.destroyed || stream.errored || stream.writableLength === 0) return;
   await new Promise<void>((done) => stream.write('', () => done()));
 }
 

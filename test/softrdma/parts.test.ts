@@ -110,13 +110,16 @@ describe('paths', () => {
 });
 
 it('the guest reads its configuration as it was meant', () => {
-  const odd = '/dir with spaces/and \'quotes"/$HOME';
-  const text = guestConfig({ helper: odd, hostname: 'h', number: 2, cabled: true, writable: [odd, '/b'] });
+  using tmp = temporary();
+  const odd = `/dir with spaces/and 'quotes"/$HOME`;
+  const helper = join(tmp.path, "it's a helper");
+  writeFileSync(helper, '#!/bin/sh\nprintf "%s\\n" "$@"\n', { mode: 0o755 });
+  const text = guestConfig({ helper, hostname: 'h', number: 2, cabled: true, writable: [odd, '/b'] });
   const output = execFileSync('sh', [
     '-c',
-    `${text}\nprintf '%s\\n' "$HELPER" "$SIW_ADDR" "$RXE_NET"; writable_dirs`,
+    `${text}\nprintf '%s\\n' "$SIW_ADDR" "$RXE_NET"; root=/r; make_root`,
   ]);
-  expect(output.toString()).toBe(`${odd}\n10.0.2.2\nvec0\n${odd}\n/b\n`);
+  expect(output.toString()).toBe(`10.0.2.2\nvec0\nroot\n/r\n${odd}\n/b\n`);
   expect(shellQuote("it's")).toBe(`'it'\\''s'`);
 });
 

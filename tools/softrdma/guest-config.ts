@@ -63,6 +63,6 @@ export function guestConfig(config: GuestConfig): string {
     SIW_MAC: `02:00:00:02:00:0${number}`,
   };
   const lines = Object.entries(values).map(([key, value]) => `${key}=${shellQuote(value)}`);
-  const dirs = config.writable.map((dir) => `  printf '%s\\n' ${shellQuote(dir)}`);
-  return [...lines, 'writable_dirs() {', ...dirs, '  :', '}', ''].join('\n');
+  const makeRoot = `make_root() { "$HELPER" root "$root" ${config.writable.map(shellQuote).join(' ')}; }`;
+  return [...lines, makeRoot, ''].join('\n');
 }

@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { SoftRdmaError } from './errors.ts';
 import { asset, cacheDir } from './paths.ts';
 
-const SOURCES = ['main.c', 'agent.c', 'launch.c', 'lock.c', 'helper.h'];
+const SOURCES = ['main.c', 'agent.c', 'launch.c', 'lock.c', 'root.c', 'helper.h'];
 
 /** The path of the helper program, compiled if need be. Throws `ERR_SOFTRDMA_TOOLS` where there is no C compiler. */
 export async function ensureHelper(cache: string = cacheDir()): Promise<string> {

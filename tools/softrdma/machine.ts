@@ -323,7 +323,9 @@ export class Machine implements AsyncDisposable {
   }
 
   #lastMessages(): string {
-    return this.#log.trimEnd().split('\n').slice(-15).join('\n');
+    // The registers and the call trace of a panic say nothing to whoever wonders why init gave up.
+    const [before = ''] = this.#log.split(/^.*Kernel panic/m);
+    return before.trimEnd().split('\n').slice(-15).join('\n');
   }
 
   #down(what: string): SoftRdmaError {

@@ -4,39 +4,21 @@
 #   HELPER HOSTNAME MHZ             the agent's program, host name, the host's clock rate
 #   RXE_NET SIW_NET                 "dummy", or the name of the cable's netdev
 #   RXE_ADDR SIW_ADDR RXE_ADDR6 SIW_ADDR6 RXE_MAC SIW_MAC
-#   and a function writable_dirs() that prints one host directory a line.
+#   and a function make_root() that has the helper make the root file system at $root.
 set -e
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 . "$SOFTRDMA_CONFIG"
 
-# The root is the host's, read-only. /dev is the kernel's own, so that is where there is room to start from.
-mkdir /dev/shm /dev/pts
-mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 root=/dev/shm/root
-mkdir -p "$root" /dev/shm/upper /dev/shm/work
-mount -t overlay -o lowerdir=/,upperdir=/dev/shm/upper,workdir=/dev/shm/work overlay "$root"
-mount -t proc proc "$root/proc"
-mount -t sysfs sysfs "$root/sys"
-mount -t devtmpfs devtmpfs "$root/dev"
-mount -t devpts -o mode=620,ptmxmode=666 devpts "$root/dev/pts"
-mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
-mount -t tmpfs -o mode=755 tmpfs "$root/run"
-mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
-ln -sf /proc/self/fd "$root/dev/fd"
-ln -sf pts/ptmx "$root/dev/ptmx"
-ln -sf /proc/self/fd/0 "$root/dev/stdin"
-ln -sf /proc/self/fd/1 "$root/dev/stdout"
-ln -sf /proc/self/fd/2 "$root/dev/stderr"
-writable_dirs | while IFS= read -r dir; do
-  mkdir -p "$root$dir"
-  mount -t hostfs -o "$dir" none "$root$dir"
-done
-mkdir "$root/run/softrdma" "$root/run/lock"
-mkdir -p "$root/usr/local/bin"
-cp "${0%/*}/link.sh" "$root/usr/local/bin/softrdma-link"
+make_root
+cat "${0%/*}/link.sh" >"$root/usr/local/bin/softrdma-link"
+chmod 755 "$root/usr/local/bin/softrdma-link"
 
 # perftest refuses to report without a clock rate, and this kernel's /proc/cpuinfo has none.
-sed "/^processor/a cpu MHz\t\t: $MHZ" "$root/proc/cpuinfo" >"$root/run/softrdma/cpuinfo"
+while IFS= read -r line; do
+  printf '%s\n' "$line"
+  case $line in processor*) printf 'cpu MHz\t\t: %s\n' "$MHZ" ;; esac
+done <"$root/proc/cpuinfo" >"$root/run/softrdma/cpuinfo"
 mount --bind "$root/run/softrdma/cpuinfo" "$root/proc/cpuinfo"
 echo "$HOSTNAME" >"$root/proc/sys/kernel/hostname"
 
@@ -68,7 +50,9 @@ netdev() { # cable netdev mac address address6
   netdev "$RXE_NET" rxe-net "$RXE_MAC" "$RXE_ADDR" "$RXE_ADDR6"
   netdev "$SIW_NET" siw-net "$SIW_MAC" "$SIW_ADDR" "$SIW_ADDR6"
 } | ip -batch -
-rdma link add rxe0 type rxe netdev rxe-net
-rdma link add siw0 type siw netdev siw-net
+rdma -b - <<DEVICES
+link add rxe0 type rxe netdev rxe-net
+link add siw0 type siw netdev siw-net
+DEVICES
 
 exec "$HELPER" agent "$root" /dev/ttyS0

@@ -1,6 +1,6 @@
 /**
- * How fast files go, against C: alternates the file-transfer example (put and get), rcopy (rdmacm-utils) and
- * ib_write_bw (perftest, memory to memory) on one device and prints medians and ratios.
+ * How fast files go, against C: alternates the file-transfer example (put and get), rcopy (rdmacm-utils), the library's
+ * RDMA WRITE and ib_write_bw (perftest), both from memory to memory, on one device; prints medians and ratios.
  *
  *   node dist/tools/softrdma/cli.js -- node dist/bench/transfer-ratio.js --device rxe0
  */
@@ -15,6 +15,7 @@ import { makeRandomFile } from '../examples/file-transfer/random-file.ts';
 import { hasRcopy, run, startRcopy } from '../examples/file-transfer/rcopy.ts';
 import { RdmaLink } from '../examples/file-transfer/rdma-link.ts';
 import { spawnServer } from '../examples/file-transfer/spawn-server.ts';
+import { memoryWrite } from './memory-write.ts';
 
 interface Options {
   device: string;
@@ -77,6 +78,7 @@ async function measure(options: Options): Promise<void> {
       noteTransfer('get', await client.get('file', join(directory, 'got'), { hash }));
       await client.close();
       if (rcopy) note('rcopy', await rcopy.copy(file, join(directory, 'copied')));
+      note('memory to memory WRITE', await memoryWrite(host, MiB, 300, 16));
       if (options.perftest) note('ib_write_bw', await writeBandwidth(device, host, 18515 + round));
       for (const name of ['put', 'got', 'copied']) await rm(join(directory, name), { force: true });
       if (round === 0) for (const name of Object.keys(results)) delete results[name];

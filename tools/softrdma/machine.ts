@@ -104,7 +104,7 @@ export class Machine implements AsyncDisposable {
     return this.#log;
   }
 
-  /** The host's process id of the kernel, while it runs. */
+  /** The host's process id of the machine's supervisor, while the machine runs. */
   get pid(): number | undefined {
     return this.#kernel?.pid;
   }
@@ -188,7 +188,8 @@ export class Machine implements AsyncDisposable {
     if (!kernel) return;
     this.#up = false;
     const gone = once(kernel, 'exit');
-    kernel.kill('SIGKILL');
+    // Its supervisor kills it, and waits until all of it is gone.
+    kernel.kill('SIGTERM');
     await gone;
   }
 
@@ -301,7 +302,7 @@ export class Machine implements AsyncDisposable {
       sleep(BOOT_LIMIT, undefined, { signal: deadline.signal }).then(
         () => {
           failed(`was not up after ${BOOT_LIMIT / 1000} s`);
-          kernel.kill('SIGKILL');
+          kernel.kill('SIGTERM');
         },
         () => {},
       );

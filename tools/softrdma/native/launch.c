@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "helper.h"
@@ -147,11 +148,14 @@ static void take_cables(const char *path, const char *side, int base) {
     if (dup2(ends[i], base + i) < 0) die("dup2");
 }
 
-int run_launch(int argc, char **argv) {
-  pid_t parent = getppid();
-  /* Set before anything can block: whatever happens to the parent, no kernel stays behind. */
-  if (prctl(PR_SET_PDEATHSIG, SIGKILL)) die("prctl");
-  if (getppid() != parent) return 125;
+/* Becomes the kernel, in a process group of its own that everything it starts is in. */
+static void become(pid_t supervisor, int argc, char **argv) {
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
+  /* In case the supervisor is killed itself. */
+  if (setpgid(0, 0) || prctl(PR_SET_PDEATHSIG, SIGKILL)) die("prctl");
+  if (getppid() != supervisor) exit(125);
   if (argc > 4 && !strcmp(argv[0], "-k")) {
     take_cables(argv[1], argv[2], atoi(argv[3]));
     argv += 4;
@@ -163,5 +167,41 @@ int run_launch(int argc, char **argv) {
   }
   execv(argv[0], argv);
   die(argv[0]);
-  return 125;
+}
+
+/*
+ * Runs the kernel until it ends, or until SIGTERM or the parent's death, and sees to it that nothing of it stays. The
+ * kernel's processes would die with it by themselves but for those that it was just making.
+ */
+int run_launch(int argc, char **argv) {
+  pid_t parent = getppid(), self = getpid();
+  sigset_t wanted;
+  sigemptyset(&wanted);
+  sigaddset(&wanted, SIGTERM);
+  sigaddset(&wanted, SIGCHLD);
+  sigprocmask(SIG_BLOCK, &wanted, NULL);
+  if (prctl(PR_SET_PDEATHSIG, SIGTERM) || prctl(PR_SET_CHILD_SUBREAPER, 1)) die("prctl");
+  if (getppid() != parent) return 125;
+  pid_t kernel = fork();
+  if (kernel < 0) die("fork");
+  if (kernel == 0) become(self, argc, argv);
+  /* Also here, so that it has been done by whichever comes first. */
+  setpgid(kernel, kernel);
+  /* The line and the log are the kernel's: they have to end when it does. */
+  for (int fd = 0; fd < 4; fd++)
+    if (fd != 2) close(fd);
+
+  int status = 0, over = 0;
+  while (!over) {
+    if (sigwaitinfo(&wanted, NULL) == SIGTERM) kill(-kernel, SIGKILL);
+    int one;
+    for (pid_t pid; (pid = waitpid(-1, &one, WNOHANG)) > 0;)
+      if (pid == kernel) {
+        status = one;
+        over = 1;
+      }
+  }
+  do kill(-kernel, SIGKILL);
+  while (waitpid(-1, NULL, 0) > 0 || errno == EINTR);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

@@ -4,7 +4,7 @@
  *   agent  ROOT TTY      inside the kernel, PID 1: enters ROOT, then runs commands for the host over TTY
  *   root   ROOT DIR...   inside the kernel: lays out the file system
  *   launch [-k SOCKET SIDE BASE] PROGRAM ARG...
- *                        on the host: takes the cables from the keeper, dies with its parent, becomes PROGRAM
+ *                        on the host: runs PROGRAM on the keeper's cables; leaves nothing of it when it or the parent ends
  *   keeper SOCKET COUNT  on the host: owns COUNT cables (socket pairs) until its standard input ends
  *   lock   FILE          on the host: holds FILE's lock until its standard input ends
  */

@@ -35,7 +35,7 @@ export interface ConnParam {
   readonly responderResources?: number;
   /** RDMA READs that this side may have in flight. 0 … device.attr.maxQpInitRdAtom; by default 16 or what the peer grants. */
   readonly initiatorDepth?: number;
-  /** Retransmissions before ERR_RDMA_WC_RETRY_EXC_ERR, 0 … 7; 7 by default. */
+  /** Retransmissions before ERR_RDMA_WC_RETRY_EXC_ERR, 0 … 7; 6 by default. rxe takes 7 to mean for ever. */
   readonly retryCount?: number;
   /** Retries when the peer has no receive posted, 0 … 7; 7 is for ever, 6 the default. */
   readonly rnrRetryCount?: number;
@@ -409,7 +409,7 @@ export class CmId extends EventEmitter<CmIdEvents> implements CmEventTarget {
         'the connection id is not bound to a device yet: resolve its address first',
       );
     }
-    const retryCount = param.retryCount ?? 7;
+    const retryCount = param.retryCount ?? 6;
     const rnrRetryCount = param.rnrRetryCount ?? 6;
     checkInteger('retryCount', retryCount, 0, 7);
     checkInteger('rnrRetryCount', rnrRetryCount, 0, 7);

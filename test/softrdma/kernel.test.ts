@@ -229,14 +229,14 @@ describe('the message', () => {
     expect(fetch).not.toHaveBeenCalled();
   });
 
-  it('of a source of another kernel says which file differs', () => {
-    writeFileSync(join(tmp.path, 'Kconfig'), 'config HZ\n\tdefault 250\n');
+  it('of a source of another kernel leaves out the patches that do not fit', () => {
     const patch = { file: 'Kconfig', from: 'default 100\n', to: 'default 1000\n' };
-    expect(() => applyPatch(tmp.path, patch)).toThrow(
-      'Kconfig of this kernel source is not as expected: 0 places',
-    );
+    expect(applyPatch(tmp.path, patch)).toBe(false);
+    writeFileSync(join(tmp.path, 'Kconfig'), 'config HZ\n\tdefault 250\n');
+    expect(applyPatch(tmp.path, patch)).toBe(false);
+    expect(readFileSync(join(tmp.path, 'Kconfig'), 'utf8')).toBe('config HZ\n\tdefault 250\n');
     writeFileSync(join(tmp.path, 'Kconfig'), 'config HZ\n\tdefault 100\n');
-    applyPatch(tmp.path, patch);
+    expect(applyPatch(tmp.path, patch)).toBe(true);
     expect(readFileSync(join(tmp.path, 'Kconfig'), 'utf8')).toBe('config HZ\n\tdefault 1000\n');
   });
 });

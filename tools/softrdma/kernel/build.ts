@@ -33,7 +33,12 @@ export const buildKernel: Builder = async (tarball, work, steps, report) => {
     input: tarball,
     onFraction: unpacking,
   });
-  for (const patch of PATCHES) applyPatch(source, patch);
+  for (const patch of PATCHES) {
+    const done = applyPatch(source, patch);
+    steps.note(
+      `patch of ${patch.file}: ${done ? 'applied' : 'left out, this source differs from Linux 7.2'}`,
+    );
+  }
 
   const make = ['ARCH=um', `O=${objects}`];
   report('building', 0);

@@ -1,7 +1,6 @@
 /** What is changed in the kernel's source before it is built. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { SoftRdmaError } from '../errors.ts';
 
 /** A replacement in one file. */
 export interface Patch {
@@ -33,16 +32,15 @@ export const PATCHES: readonly Patch[] = [
   },
 ];
 
-/** Applies a patch below `source`. Throws `ERR_SOFTRDMA_BUILD` when the text to replace is not there just once. */
-export function applyPatch(source: string, patch: Patch): void {
+/**
+ * Applies a patch below `source`. False, with nothing changed, when the text to replace is not there just once: a later
+ * kernel may have the same cure, or need none.
+ */
+export function applyPatch(source: string, patch: Patch): boolean {
   const path = join(source, patch.file);
+  if (!existsSync(path)) return false;
   const parts = readFileSync(path, 'utf8').split(patch.from);
-  if (parts.length !== 2) {
-    throw new SoftRdmaError(
-      'ERR_SOFTRDMA_BUILD',
-      `${patch.file} of this kernel source is not as expected: ${parts.length - 1} places to change instead of 1. ` +
-        'This version of softrdma is made for Linux 7.2.',
-    );
-  }
+  if (parts.length !== 2) return false;
   writeFileSync(path, parts.join(patch.to));
+  return true;
 }

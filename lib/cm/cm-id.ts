@@ -83,6 +83,12 @@ const DEFAULT_READS = 16;
 /** 0.64 ms; librdmacm leaves 0, which means 655 ms (ibv_modify_qp(3)). */
 const MIN_RNR_TIMER = 12;
 const LISTEN_BACKLOG = 128;
+/**
+ * The kernel misses an ARP reply that comes while it looks, and looks again only when its time is up (kernel
+ * core/addr.c process_one_req): it gets little time, and is asked again until the caller's is up.
+ */
+const RESOLVE_SLICE_MS = 500;
+const ETIMEDOUT = 110;
 
 /** The devices that ids are bound to, open for as long as the thread lives unless their user closes them. */
 const devices = new Map<string, Device>();
@@ -212,9 +218,13 @@ export class CmId extends EventEmitter<CmIdEvents> implements CmEventTarget {
     options.signal?.throwIfAborted();
     const host = await numericHost(target.host);
     this.#peer = { host, port: target.port, family: isIP(host) === 6 ? 'IPv6' : 'IPv4' };
-    await this.#step('resolve addr', ['ADDR_RESOLVED'], options, (handle, timeoutMs) => {
-      addon.resolveAddr(handle, host, target.port, timeoutMs, source?.host, source?.port ?? 0);
-    });
+    const sourceHost = source?.host;
+    const sourcePort = source?.port ?? 0;
+    const slice = Math.min(options.timeoutMs ?? DEFAULT_TIMEOUT_MS, RESOLVE_SLICE_MS);
+    const start = (handle: number) => {
+      addon.resolveAddr(handle, host, target.port, slice, sourceHost, sourcePort);
+    };
+    await this.#step('resolve addr', ['ADDR_RESOLVED'], options, start, start);
   }
 
   /**
@@ -355,13 +365,23 @@ export class CmId extends EventEmitter<CmIdEvents> implements CmEventTarget {
       }
     }
     if (name === 'DISCONNECTED' || name === 'DEVICE_REMOVAL') this.#onEnd();
-    if (pending !== undefined) {
+    if (name === 'ADDR_ERROR' && status === -ETIMEDOUT && pending?.again !== undefined) {
+      this.#retry(pending, pending.again);
+    } else if (pending !== undefined) {
       const error = cmError(name, status, pending.what, this.peerAddress, event.privateData);
       if (error !== undefined) pending.fail(error);
       else if (pending.expects.includes(name)) pending.done(event);
     }
     if (name === 'ESTABLISHED') this.emit('established');
     if (name === 'DISCONNECTED') this.emit('disconnected');
+  }
+
+  #retry(pending: Pending, again: (handle: number) => void): void {
+    try {
+      again(this.#handle);
+    } catch (error) {
+      pending.fail(error);
+    }
   }
 
   /** Answers the peer's disconnect, and flushes: some devices do that only when they are told (siw; rxe's receives). */
@@ -434,6 +454,7 @@ export class CmId extends EventEmitter<CmIdEvents> implements CmEventTarget {
     expects: readonly CmEventName[],
     options: AwaitOptions,
     start: (handle: number, timeoutMs: number) => void | Promise<void>,
+    again?: (handle: number) => void,
   ): Promise<CmEvent> {
     const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
     checkInteger('timeoutMs', timeoutMs, 1, 0x7fff_ffff);
@@ -443,7 +464,14 @@ export class CmId extends EventEmitter<CmIdEvents> implements CmEventTarget {
       throw new RdmaError('EALREADY', `${what}: the connection id is busy with ${this.#pending.what}`);
     }
     const started = start(handle, timeoutMs);
-    const step = new PendingStep(what, expects, timeoutMs, options.signal, () => addressText(this.#peer));
+    const step = new PendingStep(
+      what,
+      expects,
+      timeoutMs,
+      options.signal,
+      () => addressText(this.#peer),
+      again,
+    );
     this.#pending = step;
     started?.catch((error: RdmaError) => step.fail(cmCallError(error, what, this.#peer)));
     try {

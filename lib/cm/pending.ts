@@ -7,6 +7,8 @@ import type { CmEventName } from './events.ts';
 export interface Pending {
   readonly what: string;
   readonly expects: readonly CmEventName[];
+  /** Starts the step once more when the kernel's time for it is up before the caller's is. */
+  readonly again: ((handle: number) => void) | undefined;
   done(event: CmEvent): void;
   fail(error: unknown): void;
 }
@@ -15,6 +17,7 @@ export interface Pending {
 export class PendingStep implements Pending {
   readonly what: string;
   readonly expects: readonly CmEventName[];
+  readonly again: ((handle: number) => void) | undefined;
   readonly promise: Promise<CmEvent>;
   readonly #timer: NodeJS.Timeout;
   readonly #signal: AbortSignal | undefined;
@@ -28,9 +31,11 @@ export class PendingStep implements Pending {
     timeoutMs: number,
     signal: AbortSignal | undefined,
     peer: () => string,
+    again?: (handle: number) => void,
   ) {
     this.what = what;
     this.expects = expects;
+    this.again = again;
     this.promise = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;

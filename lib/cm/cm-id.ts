@@ -1,12 +1,10 @@
 import { lookup } from 'node:dns/promises';
 import { EventEmitter } from 'node:events';
 import { isIP } from 'node:net';
-import { addon, type NativeConnParam } from '../addon.ts';
+import { addon } from '../addon.ts';
 import { closedError, invalidArgument, RdmaError } from '../errors.ts';
-import { bytesOf, checkInteger, checkText } from '../verbs/check.ts';
-import type { CompletionQueue } from '../verbs/completion-queue.ts';
-import { type Device, openDevice } from '../verbs/device.ts';
-import type { ProtectionDomain } from '../verbs/protection-domain.ts';
+import { checkInteger, checkText } from '../verbs/check.ts';
+import { type Device, type DeviceAttr, openDevice } from '../verbs/device.ts';
 import { QueuePair } from '../verbs/queue-pair.ts';
 import {
   addActive,
@@ -17,57 +15,16 @@ import {
   removeTarget,
 } from './event-channel.ts';
 import { type Address, addressText, type CmEventName, cmCallError, cmError } from './events.ts';
+import {
+  type AwaitOptions,
+  type ConnectRequest,
+  type ConnParam,
+  connParam,
+  privateBytes,
+  type QpInit,
+  qpCaps,
+} from './params.ts';
 import { type Pending, PendingStep } from './pending.ts';
-
-export type { Address, CmEventName } from './events.ts';
-
-/** How long a step may take, in milliseconds, and what else ends it. */
-export interface AwaitOptions {
-  readonly timeoutMs?: number;
-  readonly signal?: AbortSignal;
-}
-
-/** Parameters of a connection (struct rdma_conn_param, rdma_connect(3)). */
-export interface ConnParam {
-  /** At most 56 bytes with connect, 196 with accept. The peer may see zeros after it: carry a length of your own. */
-  readonly privateData?: Uint8Array;
-  /** RDMA READs that the peer may have in flight. 0 … device.attr.maxQpRdAtom; by default 16 or what the peer asks. */
-  readonly responderResources?: number;
-  /** RDMA READs that this side may have in flight. 0 … device.attr.maxQpInitRdAtom; by default 16 or what the peer grants. */
-  readonly initiatorDepth?: number;
-  /** Retransmissions before ERR_RDMA_WC_RETRY_EXC_ERR, 0 … 7; 6 by default. rxe takes 7 to mean for ever. */
-  readonly retryCount?: number;
-  /** Retries when the peer has no receive posted, 0 … 7; 7 is for ever, 6 the default. */
-  readonly rnrRetryCount?: number;
-  readonly flowControl?: boolean;
-}
-
-/** What a queue pair is made with (rdma_create_qp(3)). */
-export interface QpInit {
-  readonly pd: ProtectionDomain;
-  readonly sendCq: CompletionQueue;
-  /** The send queue's by default. */
-  readonly recvCq?: CompletionQueue;
-  /** 64 by default. */
-  readonly maxSendWr?: number;
-  /** 64 by default. */
-  readonly maxRecvWr?: number;
-  /** 4 by default, or what the device has. */
-  readonly maxSendSge?: number;
-  /** 4 by default, or what the device has. */
-  readonly maxRecvSge?: number;
-  /** Bytes; 64 by default. */
-  readonly maxInlineData?: number;
-}
-
-/** What came with a connection request. */
-export interface ConnectRequest {
-  readonly privateData: Buffer;
-  /** RDMA READs that the peer wants to have in flight. */
-  readonly responderResources: number;
-  /** RDMA READs that the peer allows. */
-  readonly initiatorDepth: number;
-}
 
 interface CmIdEvents {
   connectRequest: [id: CmId, request: ConnectRequest];
@@ -79,7 +36,6 @@ interface CmIdEvents {
 }
 
 const DEFAULT_TIMEOUT_MS = 10_000;
-const DEFAULT_READS = 16;
 /** 0.64 ms; librdmacm leaves 0, which means 655 ms (ibv_modify_qp(3)). */
 const MIN_RNR_TIMER = 12;
 const LISTEN_BACKLOG = 128;
@@ -109,18 +65,6 @@ function checkAddress(name: string, address: Address): void {
 
 async function numericHost(host: string): Promise<string> {
   return isIP(host) === 0 ? (await lookup(host)).address : host;
-}
-
-function privateBytes(data: Uint8Array | undefined, limit: number): Uint8Array {
-  if (data === undefined) return new Uint8Array(0);
-  const bytes = bytesOf('privateData', data);
-  if (bytes.length > limit) {
-    throw invalidArgument(
-      'ERR_OUT_OF_RANGE',
-      `privateData has ${bytes.length} bytes; at most ${limit} can be carried here`,
-    );
-  }
-  return bytes;
 }
 
 /**
@@ -245,31 +189,7 @@ export class CmId extends EventEmitter<CmIdEvents> implements CmEventTarget {
   createQp(init: QpInit): QueuePair {
     const { pd, sendCq } = init;
     const recvCq = init.recvCq ?? sendCq;
-    const { attr } = pd.device;
-    const sge = Math.min(4, attr.maxSge);
-    const wanted = {
-      maxSendWr: init.maxSendWr ?? 64,
-      maxRecvWr: init.maxRecvWr ?? 64,
-      maxSendSge: init.maxSendSge ?? sge,
-      maxRecvSge: init.maxRecvSge ?? sge,
-      maxInlineData: init.maxInlineData ?? 64,
-    };
-    checkInteger('maxSendWr', wanted.maxSendWr, 1, attr.maxQpWr);
-    checkInteger('maxRecvWr', wanted.maxRecvWr, 1, attr.maxQpWr);
-    checkInteger('maxSendSge', wanted.maxSendSge, 1, attr.maxSge);
-    checkInteger('maxRecvSge', wanted.maxRecvSge, 1, attr.maxSge);
-    checkInteger('maxInlineData', wanted.maxInlineData, 0, 65536);
-    const native = addon.createQp(
-      this.#open(),
-      pd._handle,
-      sendCq._handle,
-      recvCq._handle,
-      wanted.maxSendWr,
-      wanted.maxRecvWr,
-      wanted.maxSendSge,
-      wanted.maxRecvSge,
-      wanted.maxInlineData,
-    );
+    const native = addon.createQp(this.#open(), pd._handle, sendCq._handle, recvCq._handle, ...qpCaps(init));
     this.#qp = new QueuePair(native, pd, sendCq, recvCq);
     return this.#qp;
   }
@@ -281,7 +201,7 @@ export class CmId extends EventEmitter<CmIdEvents> implements CmEventTarget {
    * @throws RdmaError ECONNREFUSED (with the privateData of a rejection), ETIMEDOUT, ENETUNREACH …
    */
   async connect(param: ConnParam = {}, options: AwaitOptions = {}): Promise<Buffer> {
-    const args = this.#connParam(param, 56, DEFAULT_READS, DEFAULT_READS);
+    const args = connParam(param, 56, this.#attr());
     this.#setActive(true);
     const event = await this.#step('connect', ['ESTABLISHED', 'CONNECT_RESPONSE'], options, (handle) =>
       addon.connect(handle, ...args),
@@ -295,13 +215,7 @@ export class CmId extends EventEmitter<CmIdEvents> implements CmEventTarget {
    * @throws RdmaError as {@link connect}
    */
   async accept(param: ConnParam = {}, options: AwaitOptions = {}): Promise<void> {
-    const request = this.#request;
-    const args = this.#connParam(
-      param,
-      196,
-      request?.responderResources ?? DEFAULT_READS,
-      request?.initiatorDepth ?? DEFAULT_READS,
-    );
+    const args = connParam(param, 196, this.#attr(), this.#request);
     this.#setActive(true);
     await this.#step('accept', ['ESTABLISHED'], options, (handle) => addon.accept(handle, ...args));
   }
@@ -416,37 +330,13 @@ export class CmId extends EventEmitter<CmIdEvents> implements CmEventTarget {
     if (peer !== undefined && peer.port !== 0) this.#peer = peer;
   }
 
-  #connParam(
-    param: ConnParam,
-    dataLimit: number,
-    responderResources: number,
-    initiatorDepth: number,
-  ): NativeConnParam {
-    const attr = this.device?.attr;
-    if (attr === undefined) {
-      throw new RdmaError(
-        'ERR_RDMA_STATE',
-        'the connection id is not bound to a device yet: resolve its address first',
-      );
-    }
-    const retryCount = param.retryCount ?? 6;
-    const rnrRetryCount = param.rnrRetryCount ?? 6;
-    checkInteger('retryCount', retryCount, 0, 7);
-    checkInteger('rnrRetryCount', rnrRetryCount, 0, 7);
-    if (param.responderResources !== undefined) {
-      checkInteger('responderResources', param.responderResources, 0, Math.min(255, attr.maxQpRdAtom));
-    }
-    if (param.initiatorDepth !== undefined) {
-      checkInteger('initiatorDepth', param.initiatorDepth, 0, Math.min(255, attr.maxQpInitRdAtom));
-    }
-    return [
-      privateBytes(param.privateData, dataLimit),
-      param.responderResources ?? Math.min(responderResources, attr.maxQpRdAtom),
-      param.initiatorDepth ?? Math.min(initiatorDepth, attr.maxQpInitRdAtom),
-      param.flowControl === true ? 1 : 0,
-      retryCount,
-      rnrRetryCount,
-    ];
+  #attr(): DeviceAttr {
+    const { device } = this;
+    if (device !== undefined) return device.attr;
+    throw new RdmaError(
+      'ERR_RDMA_STATE',
+      'the connection id is not bound to a device yet: resolve its address first',
+    );
   }
 
   async #step(

@@ -1,10 +1,4 @@
 /** librdmacm, one file per noun. */
-export {
-  type Address,
-  type AwaitOptions,
-  type CmEventName,
-  CmId,
-  type ConnectRequest,
-  type ConnParam,
-  type QpInit,
-} from './cm-id.ts';
+export { CmId } from './cm-id.ts';
+export type { Address, CmEventName } from './events.ts';
+export type { AwaitOptions, ConnectRequest, ConnParam, QpInit } from './params.ts';

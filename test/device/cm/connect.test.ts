@@ -213,11 +213,11 @@ describe.each(devices)('rdma_cm on $name', ({ name, host }) => {
     const pair = await connectedPair(name);
     const { mr } = await pair.memory(4096);
     const sge = { addr: mr.addr, length: 64, lkey: mr.lkey };
-    const receives = [pair.server.qp.recv({ sges: [sge] }), pair.server.qp.recv({ sges: [sge] })];
+    const codes = codesOf([pair.server.qp.recv({ sges: [sge] }), pair.server.qp.recv({ sges: [sge] })]);
     const told = [once(pair.client, 'disconnected'), once(pair.server, 'disconnected')];
     pair.client.disconnect();
     await Promise.all(told);
-    expect(await codesOf(receives)).toEqual(new Array(2).fill('ERR_RDMA_WC_WR_FLUSH_ERR'));
+    expect(await codes).toEqual(new Array(2).fill('ERR_RDMA_WC_WR_FLUSH_ERR'));
     await pair.close();
   });
 

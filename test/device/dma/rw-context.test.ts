@@ -15,7 +15,7 @@ describe.each(devices)('RwContext on $name', ({ name }) => {
   const at = (offset = 0) => ({ addr: remote.mr.addr + offset, rkey: remote.mr.rkey });
 
   const connect = async (): Promise<void> => {
-    pair = await connectedPair(name, { maxSendWr: 4, maxRecvWr: 4, maxSendSge: 2 });
+    pair = await connectedPair(name, { maxSendWr: 4, maxRecvWr: 8, maxSendSge: 2 });
     rw = new RwContext(pair.client.qp);
     remote = await pair.memory(REMOTE_BYTES);
     remote.bytes.set(pattern(REMOTE_BYTES, 17));

@@ -208,7 +208,8 @@ describe.each(devices)('file transfer over $name', ({ host }) => {
   it('a client that sends nonsense is refused in words and disconnected', async () => {
     const link = await RdmaLink.connect({ host, port }, limits);
     const answer = new Promise<Buffer>((resolve) => link.onMessage(resolve));
-    await link.send(Buffer.from('nonsense that is long enough for a header'));
+    // The end of the connection may overtake the completion of this SEND; that the server had it shows in its answer.
+    link.send(Buffer.from('nonsense that is long enough for a header')).catch(() => {});
     expect((await answer).readUInt16LE(16)).toBe(Status.PROTOCOL);
     expect(await link.lost).toMatchObject({ code: 'ERR_TRANSFER_LOST' });
     // What it prints comes through a pipe, a little later.

@@ -1,26 +1,7 @@
 {
   'targets': [{
     'target_name': 'node_rdma',
-    'sources': [
-      'native/core/cm.cc',
-      'native/core/completion_queue.cc',
-      'native/core/device.cc',
-      'native/core/error.cc',
-      'native/core/handles.cc',
-      'native/core/memory.cc',
-      'native/core/object.cc',
-      'native/core/provider.cc',
-      'native/core/queue_pair.cc',
-      'native/core/queues.cc',
-      'native/binding/cm.cc',
-      'native/binding/completion_queue.cc',
-      'native/binding/cq_poller.cc',
-      'native/binding/device.cc',
-      'native/binding/env.cc',
-      'native/binding/memory.cc',
-      'native/binding/module.cc',
-      'native/binding/queue_pair.cc',
-    ],
+    'sources': ['<!@(find native/core native/binding -name "*.cc")'],
     'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")'],
     'defines': [
       'NAPI_VERSION=9',

@@ -20,6 +20,14 @@ Napi::Object Layout(Napi::Env env) {
   FIELD(WorkRequestSlot, rkey);
   FIELD(WorkRequestSlot, remote_addr_lo);
   FIELD(WorkRequestSlot, remote_addr_hi);
+  FIELD(WorkRequestSlot, arg_lo);
+  FIELD(WorkRequestSlot, arg_hi);
+  FIELD(WorkRequestSlot, arg2_lo);
+  FIELD(WorkRequestSlot, arg2_hi);
+  FIELD(WorkRequestSlot, object);
+  FIELD(WorkRequestSlot, object2);
+  FIELD(WorkRequestSlot, remote_qpn);
+  FIELD(WorkRequestSlot, remote_qkey);
   offsets.Set("words", Napi::Number::New(env, sizeof(rdma::WorkRequestSlot) / 4));
   layout.Set("workRequest", offsets);
 
@@ -40,6 +48,14 @@ Napi::Object Layout(Napi::Env env) {
   FIELD(CompletionSlot, wc_flags);
   FIELD(CompletionSlot, imm_data);
   FIELD(CompletionSlot, vendor_err);
+  FIELD(CompletionSlot, qp_num);
+  FIELD(CompletionSlot, src_qp);
+  FIELD(CompletionSlot, pkey_index);
+  FIELD(CompletionSlot, slid);
+  FIELD(CompletionSlot, sl);
+  FIELD(CompletionSlot, reserved);
+  FIELD(CompletionSlot, timestamp_lo);
+  FIELD(CompletionSlot, timestamp_hi);
   offsets.Set("words", Napi::Number::New(env, sizeof(rdma::CompletionSlot) / 4));
   layout.Set("completion", offsets);
 

@@ -72,6 +72,14 @@ uint32_t CompletionQueue::Poll(CompletionSlot* slots, uint32_t capacity) {
       slot.wc_flags = wc.wc_flags;
       slot.imm_data = ntohl(wc.imm_data);
       slot.vendor_err = wc.vendor_err;
+      slot.qp_num = wc.qp_num;
+      slot.src_qp = wc.src_qp;
+      slot.pkey_index = wc.pkey_index;
+      slot.slid = wc.slid;
+      slot.sl = uint32_t{wc.sl} | uint32_t{wc.dlid_path_bits} << 8;
+      slot.reserved = 0;
+      slot.timestamp_lo = 0;
+      slot.timestamp_hi = 0;
     }
     if (got < static_cast<int>(want)) break;
   }

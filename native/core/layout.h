@@ -15,10 +15,23 @@ struct WorkRequestSlot {
   uint32_t send_flags;     // IBV_SEND_*
   uint32_t num_sge;        // SGEs in the SGE ring
   uint32_t inline_length;  // bytes in the slot's inline area, when send_flags has INLINE and num_sge is 0
-  uint32_t imm_data;       // host byte order
-  uint32_t rkey;
+  uint32_t imm_data;       // host byte order; the rkey to invalidate for SEND_WITH_INV and LOCAL_INV
+  uint32_t rkey;           // of the remote memory; the new rkey for BIND_MW
   uint32_t remote_addr_lo;
   uint32_t remote_addr_hi;
+  // What only some opcodes and queue pair types have; arg_lo/hi and arg2_lo/hi are, by opcode:
+  //   CMP_AND_SWP, FETCH_AND_ADD  compare_add and swap
+  //   ATOMIC_WRITE                the value
+  //   BIND_MW                     address and length
+  //   FLUSH                       length; arg2 is type and level
+  uint32_t arg_lo;
+  uint32_t arg_hi;
+  uint32_t arg2_lo;
+  uint32_t arg2_hi;
+  uint32_t object;       // handle of the address handle (UD) or of the memory window (BIND_MW)
+  uint32_t object2;      // handle of the region that the window is bound to (BIND_MW)
+  uint32_t remote_qpn;   // UD; the remote SRQ's number (XRC)
+  uint32_t remote_qkey;  // UD; access flags (BIND_MW)
 };
 
 struct SgeSlot {
@@ -37,8 +50,16 @@ struct CompletionSlot {
   uint32_t opcode;    // IBV_WC_*, valid when status is 0
   uint32_t byte_len;  // valid for a successful receive
   uint32_t wc_flags;  // IBV_WC_WITH_IMM and friends
-  uint32_t imm_data;  // host byte order
+  uint32_t imm_data;  // host byte order; the invalidated rkey with IBV_WC_WITH_INV
   uint32_t vendor_err;
+  uint32_t qp_num;  // local queue pair; tells receives of a shared queue apart
+  uint32_t src_qp;  // UD
+  uint32_t pkey_index;
+  uint32_t slid;
+  uint32_t sl;  // service level; dlid_path_bits in bits 8-15
+  uint32_t reserved;
+  uint32_t timestamp_lo;  // raw device clock, of queues that were created with timestamps
+  uint32_t timestamp_hi;
 };
 
 /// What a failed post says (one per environment, shared).
@@ -53,8 +74,11 @@ struct PostStatus {
 
 inline constexpr uint32_t kReceiveQueueBit = 1u << 31;
 
-static_assert(sizeof(WorkRequestSlot) == 32 && sizeof(SgeSlot) == 16 && sizeof(CompletionSlot) == 32);
-static_assert(offsetof(WorkRequestSlot, remote_addr_hi) == 28 && offsetof(CompletionSlot, vendor_err) == 28);
+/// A 64-bit field of a slot.
+inline constexpr uint64_t JoinWords(uint32_t lo, uint32_t hi) noexcept { return uint64_t{hi} << 32 | lo; }
+
+static_assert(sizeof(WorkRequestSlot) == 64 && sizeof(SgeSlot) == 16 && sizeof(CompletionSlot) == 64);
+static_assert(offsetof(WorkRequestSlot, remote_qkey) == 60 && offsetof(CompletionSlot, timestamp_hi) == 60);
 
 /// Why a work request was refused before the provider saw it. The texts are in lib/ring/post-error.ts.
 enum class PostCheck : uint32_t {

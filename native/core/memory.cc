@@ -39,7 +39,7 @@ std::shared_ptr<MemoryRegion> MemoryRegion::Adopt(const std::shared_ptr<Protecti
 }
 
 MemoryRegion::MemoryRegion(std::shared_ptr<KeyTable> keys, MrPtr mr, int access)
-    : Object(Kind::kMemoryRegion),
+    : Pinnable(Kind::kMemoryRegion),
       keys_(std::move(keys)),
       mr_(std::move(mr)),
       addr_(reinterpret_cast<uintptr_t>(mr_->addr)),
@@ -52,21 +52,6 @@ MemoryRegion::MemoryRegion(std::shared_ptr<KeyTable> keys, MrPtr mr, int access)
 
 MemoryRegion::~MemoryRegion() {
   if (!closed()) keys_->Remove(lkey_);
-}
-
-void MemoryRegion::Unpin() {
-  if (--pins_ != 0 || !closed()) return;
-  const auto self = std::move(self_);
-  Release();
-}
-
-void MemoryRegion::OnClose() {
-  keys_->Remove(lkey_);
-  if (pins_ == 0) {
-    Release();
-  } else {
-    self_ = shared_from_this();
-  }
 }
 
 void MemoryRegion::Release() {

@@ -6,7 +6,7 @@
 
 #include "device.h"
 #include "handles.h"
-#include "object.h"
+#include "pinnable.h"
 
 namespace rdma {
 
@@ -48,9 +48,8 @@ class ProtectionDomain : public Object {
   std::shared_ptr<KeyTable> keys_ = std::make_shared<KeyTable>();
 };
 
-/// A registered range. Work requests pin it: a closed region loses its key at once, and its registration when
-/// the last pin has gone.
-class MemoryRegion : public Object {
+/// A registered range.
+class MemoryRegion : public Pinnable {
  public:
   /// Takes a registration that has been made, perhaps on another thread, into the domain.
   static std::shared_ptr<MemoryRegion> Adopt(const std::shared_ptr<ProtectionDomain>& pd, MrPtr mr,
@@ -69,19 +68,15 @@ class MemoryRegion : public Object {
     return addr >= addr_ && length <= length_ && addr - addr_ <= length_ - length;
   }
 
-  void Pin() noexcept { ++pins_; }
-  void Unpin();
-
   /// Receives the registration once it is idle and closed. It decides on which thread ibv_dereg_mr(3) runs,
   /// which may block; without it the registration goes at once.
   std::function<void(MrPtr)> on_idle;
 
  protected:
-  void OnClose() override;
+  void Unlist() override { keys_->Remove(lkey_); }
+  void Release() override;
 
  private:
-  void Release();
-
   std::shared_ptr<KeyTable> keys_;
   MrPtr mr_;
   const uint64_t addr_;
@@ -89,8 +84,6 @@ class MemoryRegion : public Object {
   const uint32_t lkey_;
   const uint32_t rkey_;
   const int access_;
-  uint32_t pins_ = 0;
-  std::shared_ptr<Object> self_;  // held from a close until the last pin has gone
 };
 
 /// Anonymous shared memory of a memfd, page aligned: fork-safe, and its pages can be mapped a second time.

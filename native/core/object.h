@@ -9,11 +9,16 @@ namespace rdma {
 
 /// The order of this enum is the order in which siblings are closed: work stops first, memory goes after it.
 enum class Kind : uint8_t {
+  kMemoryWindow,
   kQueuePair,
+  kSharedReceiveQueue,
+  kAddressHandle,
   kCompletionQueue,
+  kCompletionChannel,
   kMemoryRegion,
   kCmId,
   kEventChannel,
+  kXrcDomain,
   kProtectionDomain,
   kDevice,
 };

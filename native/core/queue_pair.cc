@@ -97,14 +97,14 @@ void QueuePair::Register() {
 
 int QueuePair::PostSend(uint32_t first, uint32_t count, PostStatus* status) {
   const uint32_t before = send_.pins().tail();
-  const int err = send_.PostSend(qp_.get(), uint64_t{handle} << 32, first, count, status);
+  const int err = send_.Post(qp_.get(), uint64_t{handle} << 32, first, count, status);
   send_cq_->AddOutstanding(static_cast<int32_t>(send_.pins().tail() - before));
   return err;
 }
 
 int QueuePair::PostRecv(uint32_t first, uint32_t count, PostStatus* status) {
   const uint32_t before = recv_.pins().tail();
-  const int err = recv_.PostRecv(qp_.get(), uint64_t{handle | kReceiveQueueBit} << 32, first, count, status);
+  const int err = recv_.Post(qp_.get(), uint64_t{handle | kReceiveQueueBit} << 32, first, count, status);
   recv_cq_->AddOutstanding(static_cast<int32_t>(recv_.pins().tail() - before));
   return err;
 }

@@ -3,7 +3,8 @@
 #include "cm.h"
 #include "completion_queue.h"
 #include "memory.h"
-#include "queues.h"
+#include "recv_queue.h"
+#include "send_queue.h"
 
 namespace rdma {
 
@@ -33,8 +34,8 @@ class QueuePair : public Object {
   void Register();
 
   uint32_t qp_num() const { return qp_->qp_num; }
-  WorkQueue& send_queue() { return send_; }
-  WorkQueue& recv_queue() { return recv_; }
+  SendQueue& send_queue() { return send_; }
+  RecvQueue& recv_queue() { return recv_; }
 
   int PostSend(uint32_t first, uint32_t count, PostStatus* status);
   int PostRecv(uint32_t first, uint32_t count, PostStatus* status);
@@ -55,8 +56,8 @@ class QueuePair : public Object {
   QpPtr qp_;
   std::shared_ptr<CompletionQueue> send_cq_;
   std::shared_ptr<CompletionQueue> recv_cq_;
-  WorkQueue send_;
-  WorkQueue recv_;
+  SendQueue send_;
+  RecvQueue recv_;
 };
 
 }  // namespace rdma

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "layout.h"
+#include "memory.h"
+#include "pin_table.h"
+#include "provider.h"
+
+namespace rdma {
+
+/// The memory that JavaScript fills and C++ reads: slots, then their SGEs, then their inline areas.
+struct WorkRing {
+  const WorkRequestSlot* slots = nullptr;
+  const SgeSlot* sges = nullptr;
+  uint8_t* inline_data = nullptr;
+
+  /// Bytes of a ring of this shape; lib/ring/work-ring.ts computes the same.
+  static size_t Bytes(uint32_t capacity, uint32_t max_sge, uint32_t max_inline);
+  static WorkRing At(void* memory, uint32_t capacity, uint32_t max_sge);
+};
+
+/// What a queue may take. `capacity` is the ring's size, a power of two not smaller than `max_wr`.
+struct QueueLimits {
+  uint32_t max_wr;
+  uint32_t capacity;
+  uint32_t max_sge;
+  uint32_t max_sge_read;  // of an RDMA READ's sink
+  uint32_t max_inline;
+  uint64_t max_message;  // bytes
+  Provider provider;
+};
+
+/// Notes in [status] why a work request is refused; always false.
+bool Refuse(PostStatus* status, PostCheck check, uint32_t value, uint32_t limit, uint32_t sge = 0) noexcept;
+
+/// What send and receive queues share: the ring that JavaScript fills, the checks of its SGEs, and the pins.
+class WorkQueue {
+ public:
+  WorkQueue(const QueueLimits& limits, std::shared_ptr<KeyTable> keys);
+  WorkQueue(const WorkQueue&) = delete;
+  WorkQueue& operator=(const WorkQueue&) = delete;
+
+  void Attach(const WorkRing& ring) noexcept { ring_ = ring; }
+  const QueueLimits& limits() const noexcept { return limits_; }
+  PinTable& pins() noexcept { return pins_; }
+
+ protected:
+  /// Objects that a work request can pin besides its SGEs' regions: a window and its region, or an address
+  /// handle.
+  static constexpr uint32_t kExtraPins = 2;
+
+  const WorkRequestSlot& Slot(uint32_t seq) const noexcept {
+    return ring_.slots[seq & (limits_.capacity - 1)];
+  }
+  uint8_t* InlineArea(uint32_t seq) const noexcept {
+    return ring_.inline_data + size_t{seq & (limits_.capacity - 1)} * limits_.max_inline;
+  }
+  /// The SGEs of the batch's work request [index].
+  ibv_sge* Sges(uint32_t index) noexcept { return &sges_[size_t{index} * std::max(limits_.max_sge, 1u)]; }
+
+  bool CheckRing(uint32_t first, uint32_t count, PostStatus* status) const noexcept;
+  /// Checks the SGEs of [seq] and copies them to Sges([index]).
+  bool Translate(uint32_t seq, uint32_t index, bool needs_write, PostStatus* status, uint32_t* num_sge);
+  MemoryRegion* Lookup(uint32_t lkey) noexcept;
+  /// Concludes a post: [rc] is the provider's answer, [bad] the index of the first work request not posted.
+  int Settle(int rc, uint32_t first, uint32_t count, uint32_t bad, PostStatus* status);
+  void Undo(uint32_t first, uint32_t count);
+
+  const QueueLimits limits_;
+  const std::shared_ptr<KeyTable> keys_;
+  PinTable pins_;
+  WorkRing ring_;
+
+ private:
+  std::vector<ibv_sge> sges_;
+  uint32_t cached_lkey_ = 0;
+  uint32_t cached_version_ = 0;
+  MemoryRegion* cached_region_ = nullptr;
+};
+
+}  // namespace rdma

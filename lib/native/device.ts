@@ -1,0 +1,10 @@
+/** What the addon exports for devices. Handles are 31-bit numbers that name native objects of this thread. */
+
+/** @internal */
+export interface DeviceAddon {
+  listDevices(): { name: string; guid: bigint; transport: string }[];
+  openDevice(name: string): number;
+  queryDevice(device: number): Record<string, string | number>;
+  queryPort(device: number, port: number): Record<string, number>;
+  allocPd(device: number): number;
+}

@@ -1,0 +1,22 @@
+/** What the binary exports, one file per noun. */
+import type { layout } from '../layout.ts';
+import type { CmAddon } from './cm.ts';
+import type { CompletionQueueAddon } from './completion-queue.ts';
+import type { DeviceAddon } from './device.ts';
+import type { MemoryAddon } from './memory.ts';
+import type { QueuePairAddon } from './queue-pair.ts';
+
+/** @internal */
+export interface Addon extends DeviceAddon, MemoryAddon, CompletionQueueAddon, QueuePairAddon, CmAddon {
+  readonly layout: typeof layout;
+  initialise(
+    makeError: (syscall: string, errno: number, detail: string) => Error,
+    postStatus: Uint32Array,
+  ): void;
+  close(handle: number): number[];
+  liveObjects(): number;
+}
+
+export type { NativeAddress, NativeCmCallback, NativeConnParam } from './cm.ts';
+export type { NativeRegion } from './memory.ts';
+export type { NativeQueueLimits } from './queue-pair.ts';

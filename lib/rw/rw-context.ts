@@ -7,7 +7,7 @@ import type { ForceStrategy } from '../dma/strategy.ts';
 import type { DmaOp } from '../dma/types.ts';
 import { invalidArgument } from '../errors.ts';
 import { Opcode, SendFlags } from '../verbs/constants.ts';
-import type { RecvWr, SendWr } from '../verbs/queue-pair.ts';
+import type { RecvWr, SendWr } from '../verbs/work-request.ts';
 import { Job } from './job.ts';
 import type { RemoteMemory, RwQp, RwResult } from './types.ts';
 import { WorkQueue } from './work-queue.ts';

@@ -12,11 +12,6 @@ export {
 } from './device.ts';
 export { addressOf, MemoryRegion, MemorySlab } from './memory-region.ts';
 export { ProtectionDomain } from './protection-domain.ts';
-export {
-  QueuePair,
-  type QueuePairCaps,
-  type RecvWr,
-  type SendWr,
-  type Sge,
-  type WorkCompletion,
-} from './queue-pair.ts';
+export { QueuePair, type QueuePairCaps } from './queue-pair.ts';
+export type { WorkCompletion } from './work-completion.ts';
+export type { RecvWr, SendWr, Sge } from './work-request.ts';

@@ -1,5 +1,5 @@
 import { addon, postStatus } from '../addon.ts';
-import { invalidArgument, RdmaError, WcStatus, wcError } from '../errors.ts';
+import { RdmaError, WcStatus, wcError } from '../errors.ts';
 import { postError } from '../ring/post-error.ts';
 import { type OnRetired, WorkRing } from '../ring/work-ring.ts';
 import { checkInteger } from './check.ts';
@@ -7,52 +7,12 @@ import type { CompletionQueue, CompletionSink } from './completion-queue.ts';
 import { Opcode, type QpState, qpStates, SendFlags } from './constants.ts';
 import { Owned } from './owned.ts';
 import type { ProtectionDomain } from './protection-domain.ts';
+import { type WorkCompletion, workCompletion } from './work-completion.ts';
+import { fillRecv, fillSend, type RecvWr, type SendWr, type SlotContext } from './work-request.ts';
 
-const TWO_32 = 0x1_0000_0000;
-const WC_WITH_IMM = 2;
 /** How long a device may take to flush a queue pair in the error state; siw never flushes what was posted after it. */
 const FLUSH_MS = 1000;
 const opcodeNames = Object.fromEntries(Object.entries(Opcode).map(([name, value]) => [value, name]));
-
-/** A piece of registered memory (struct ibv_sge). */
-export interface Sge {
-  /** Address of the first byte. */
-  readonly addr: number;
-  /** Bytes. */
-  readonly length: number;
-  /** Local key of the memory region that holds all of it. */
-  readonly lkey: number;
-}
-
-/** A work request of the send queue (struct ibv_send_wr). */
-export interface SendWr {
-  /** One of {@link Opcode}. */
-  readonly opcode: number;
-  readonly sges: readonly Sge[];
-  /** Bytes that are copied now and sent inline; instead of SGEs. */
-  readonly inline?: Uint8Array;
-  /** Of {@link SendFlags}. */
-  readonly flags?: number;
-  /** For RDMA READ and WRITE. */
-  readonly remoteAddr?: number | bigint;
-  /** For RDMA READ and WRITE. */
-  readonly rkey?: number;
-  /** 32 bits, for the opcodes WITH_IMM. */
-  readonly immData?: number;
-}
-
-/** A work request of the receive queue (struct ibv_recv_wr). */
-export interface RecvWr {
-  readonly sges: readonly Sge[];
-}
-
-/** A successful completion. */
-export interface WorkCompletion {
-  /** Bytes received, for a receive. */
-  readonly byteLen: number;
-  /** Immediate data that came with the message. */
-  readonly immData?: number;
-}
 
 /** What a queue pair can take. */
 export interface QueuePairCaps {
@@ -88,7 +48,7 @@ export class QueuePair extends Owned implements CompletionSink {
   readonly #send: WorkRing;
   readonly #recv: WorkRing;
   readonly #key: number;
-  readonly #signalReads: boolean;
+  readonly #slots: SlotContext;
   #failed = false;
   #flushTimer: NodeJS.Timeout | undefined;
 
@@ -109,7 +69,7 @@ export class QueuePair extends Owned implements CompletionSink {
       maxInlineData: native.send.maxInline,
       maxMessage: native.send.maxMessage,
     };
-    this.#signalReads = pd.device.provider === 'siw';
+    this.#slots = { qpNum: native.qpNum, signalReads: pd.device.provider === 'siw' };
     this.#send = new WorkRing(native.send);
     this.#recv = new WorkRing(native.recv);
     addon.attachRings(native.handle, this.#send.memory, this.#recv.memory);
@@ -150,7 +110,9 @@ export class QueuePair extends Owned implements CompletionSink {
     if (list.length === 0) return;
     const ring = this.#send;
     this.#checkRoom(ring, list.length, 'ibv_post_send');
-    for (let i = 0; i < list.length; i += 1) this.#fillSend((ring.tail + i) >>> 0, list[i] as SendWr, i);
+    for (let i = 0; i < list.length; i += 1) {
+      fillSend(ring, (ring.tail + i) >>> 0, list[i] as SendWr, i, this.#slots);
+    }
     this.#post(ring, addon.postSend, 'ibv_post_send', list.length, onRetired);
   }
 
@@ -166,10 +128,7 @@ export class QueuePair extends Owned implements CompletionSink {
     const ring = this.#recv;
     this.#checkRoom(ring, list.length, 'ibv_post_recv');
     for (let i = 0; i < list.length; i += 1) {
-      const seq = (ring.tail + i) >>> 0;
-      const { sges } = list[i] as RecvWr;
-      this.#fillSges(ring, seq, sges, i);
-      ring.setWorkRequest(seq, 0, SendFlags.SIGNALED, sges.length, 0, 0, 0, 0);
+      fillRecv(ring, (ring.tail + i) >>> 0, list[i] as RecvWr, i, this.#slots);
     }
     this.#post(ring, addon.postRecv, 'ibv_post_recv', list.length, onRetired);
   }
@@ -253,94 +212,6 @@ export class QueuePair extends Owned implements CompletionSink {
     );
   }
 
-  #fillSges(ring: WorkRing, seq: number, sges: readonly Sge[], index: number): void {
-    if (!Array.isArray(sges)) {
-      throw invalidArgument(
-        'ERR_INVALID_ARG_TYPE',
-        `work request ${index}: sges must be an array of {addr, length, lkey}`,
-      );
-    }
-    if (sges.length > ring.limits.maxSge) {
-      throw new RdmaError(
-        'ERR_OUT_OF_RANGE',
-        `work request ${index}: ${sges.length} SGEs, but this queue takes at most ${ring.limits.maxSge}`,
-        { wrIndex: index, posted: 0, qpNum: this.qpNum },
-      );
-    }
-    for (let i = 0; i < sges.length; i += 1) {
-      const { addr, length, lkey } = sges[i] as Sge;
-      // Written so that NaN, fractions and everything that is not a number fail too.
-      if (!(addr >= 0 && addr <= Number.MAX_SAFE_INTEGER && Number.isInteger(addr))) {
-        throw invalidArgument(
-          'ERR_OUT_OF_RANGE',
-          `work request ${index}: SGE ${i}: addr ${addr} is not an address`,
-        );
-      }
-      if (length >>> 0 !== length) {
-        throw invalidArgument(
-          'ERR_OUT_OF_RANGE',
-          `work request ${index}: SGE ${i}: length ${length} is not in 0 … 2^32 - 1`,
-        );
-      }
-      ring.setSge(seq, i, addr, length, lkey);
-    }
-  }
-
-  #fillSend(seq: number, wr: SendWr, index: number): void {
-    const ring = this.#send;
-    const remote = wr.remoteAddr ?? 0;
-    let lo: number;
-    let hi: number;
-    if (typeof remote === 'bigint') {
-      lo = Number(remote & 0xffff_ffffn);
-      hi = Number((remote >> 32n) & 0xffff_ffffn);
-    } else {
-      if (!(remote >= 0 && Number.isSafeInteger(remote))) {
-        throw invalidArgument(
-          'ERR_OUT_OF_RANGE',
-          `work request ${index}: remoteAddr ${remote} is not an address; above 2^53 - 1 give a bigint`,
-        );
-      }
-      lo = remote >>> 0;
-      hi = (remote / TWO_32) >>> 0;
-    }
-    const { inline } = wr;
-    // siw completes what follows a READ before the READ: only a completion of its own tells that a READ is done.
-    const flags = this.#signalReads && wr.opcode === Opcode.RDMA_READ ? SendFlags.SIGNALED : 0;
-    if (inline === undefined) {
-      this.#fillSges(ring, seq, wr.sges, index);
-      ring.setWorkRequest(
-        seq,
-        wr.opcode,
-        flags | (wr.flags ?? 0),
-        wr.sges.length,
-        lo,
-        hi,
-        wr.rkey ?? 0,
-        wr.immData ?? 0,
-      );
-      return;
-    }
-    if (inline.length > ring.limits.maxInline) {
-      throw new RdmaError(
-        'ERR_OUT_OF_RANGE',
-        `work request ${index}: ${inline.length} bytes inline, but this queue pair takes at most ${ring.limits.maxInline}`,
-        { wrIndex: index, posted: 0, qpNum: this.qpNum },
-      );
-    }
-    ring.setWorkRequest(
-      seq,
-      wr.opcode,
-      (wr.flags ?? 0) | SendFlags.INLINE,
-      0,
-      lo,
-      hi,
-      wr.rkey ?? 0,
-      wr.immData ?? 0,
-    );
-    ring.setInline(seq, inline);
-  }
-
   #post(
     ring: WorkRing,
     call: (qp: number, first: number, count: number) => number,
@@ -373,8 +244,7 @@ export class QueuePair extends Owned implements CompletionSink {
     reject: (error: RdmaError) => void,
   ): void {
     if (status === WcStatus.SUCCESS) {
-      const withImm = wc >= 0 && (cq.ring.flags(wc) & WC_WITH_IMM) !== 0;
-      resolve(withImm ? { byteLen, immData: cq.ring.immData(wc) } : { byteLen });
+      resolve(workCompletion(cq.ring, wc, byteLen));
       return;
     }
     const vendorErr = wc >= 0 ? cq.ring.vendorErr(wc) : 0;

@@ -6,7 +6,7 @@ import { RdmaError, WcStatus } from '../../../lib/errors.ts';
 import type { OnRetired } from '../../../lib/ring/work-ring.ts';
 import type { RwQp } from '../../../lib/rw/types.ts';
 import { Access, Opcode, SendFlags } from '../../../lib/verbs/constants.ts';
-import type { RecvWr, SendWr, Sge } from '../../../lib/verbs/queue-pair.ts';
+import type { RecvWr, SendWr, Sge } from '../../../lib/verbs/work-request.ts';
 
 export class FakeMr implements DmaMr {
   closed = false;

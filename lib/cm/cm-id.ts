@@ -5,6 +5,7 @@ import { addon } from '../addon.ts';
 import { closedError, invalidArgument, RdmaError } from '../errors.ts';
 import { checkInteger, checkText } from '../verbs/check.ts';
 import { type Device, type DeviceAttr, openDevice } from '../verbs/device.ts';
+import { qpSpec } from '../verbs/qp-create.ts';
 import { QueuePair } from '../verbs/queue-pair.ts';
 import {
   addActive,
@@ -22,7 +23,6 @@ import {
   connParam,
   privateBytes,
   type QpInit,
-  qpCaps,
 } from './params.ts';
 import { type Pending, PendingStep } from './pending.ts';
 
@@ -187,9 +187,8 @@ export class CmId extends EventEmitter<CmIdEvents> implements CmEventTarget {
    * @throws RdmaError ENOSPC when a completion queue is too small, EINVAL when the domain is of another device
    */
   createQp(init: QpInit): QueuePair {
-    const { pd, sendCq } = init;
-    const recvCq = init.recvCq ?? sendCq;
-    const native = addon.createQp(this.#open(), pd._handle, sendCq._handle, recvCq._handle, ...qpCaps(init));
+    const { pd, sendCq, recvCq = sendCq } = init;
+    const native = addon.createQp(qpSpec(pd, init, this.#open()));
     this.#qp = new QueuePair(native, pd, sendCq, recvCq);
     return this.#qp;
   }

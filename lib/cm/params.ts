@@ -2,9 +2,9 @@
 import type { NativeConnParam } from '../addon.ts';
 import { invalidArgument } from '../errors.ts';
 import { bytesOf, checkInteger } from '../verbs/check.ts';
-import type { CompletionQueue } from '../verbs/completion-queue.ts';
 import type { DeviceAttr } from '../verbs/device.ts';
 import type { ProtectionDomain } from '../verbs/protection-domain.ts';
+import type { QpOptions } from '../verbs/qp-create.ts';
 
 /** How long a step may take, in milliseconds, and what else ends it. */
 export interface AwaitOptions {
@@ -27,22 +27,9 @@ export interface ConnParam {
   readonly flowControl?: boolean;
 }
 
-/** What a queue pair is made with (rdma_create_qp(3)). */
-export interface QpInit {
+/** What the queue pair of an id is made with (rdma_create_qp(3)). */
+export interface QpInit extends QpOptions {
   readonly pd: ProtectionDomain;
-  readonly sendCq: CompletionQueue;
-  /** The send queue's by default. */
-  readonly recvCq?: CompletionQueue;
-  /** 64 by default. */
-  readonly maxSendWr?: number;
-  /** 64 by default. */
-  readonly maxRecvWr?: number;
-  /** 4 by default, or what the device has. */
-  readonly maxSendSge?: number;
-  /** 4 by default, or what the device has. */
-  readonly maxRecvSge?: number;
-  /** Bytes; 64 by default. */
-  readonly maxInlineData?: number;
 }
 
 /** What came with a connection request. */
@@ -94,17 +81,4 @@ export function connParam(
     retryCount,
     rnrRetryCount,
   ];
-}
-
-/** maxSendWr, maxRecvWr, maxSendSge, maxRecvSge and maxInlineData of [init], checked. @internal */
-export function qpCaps(init: QpInit): [number, number, number, number, number] {
-  const { attr } = init.pd.device;
-  const sge = Math.min(4, attr.maxSge);
-  const { maxSendWr = 64, maxRecvWr = 64, maxSendSge = sge, maxRecvSge = sge, maxInlineData = 64 } = init;
-  checkInteger('maxSendWr', maxSendWr, 1, attr.maxQpWr);
-  checkInteger('maxRecvWr', maxRecvWr, 1, attr.maxQpWr);
-  checkInteger('maxSendSge', maxSendSge, 1, attr.maxSge);
-  checkInteger('maxRecvSge', maxRecvSge, 1, attr.maxSge);
-  checkInteger('maxInlineData', maxInlineData, 0, 65536);
-  return [maxSendWr, maxRecvWr, maxSendSge, maxRecvSge, maxInlineData];
 }

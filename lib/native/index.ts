@@ -19,4 +19,4 @@ export interface Addon extends DeviceAddon, MemoryAddon, CompletionQueueAddon, Q
 
 export type { NativeAddress, NativeCmCallback, NativeConnParam } from './cm.ts';
 export type { NativeRegion } from './memory.ts';
-export type { NativeQueueLimits } from './queue-pair.ts';
+export type { NativeQpSpec, NativeQueueLimits } from './queue-pair.ts';

@@ -2,23 +2,38 @@
 
 /** @internal */
 export interface QueuePairAddon {
-  createQp(
-    id: number,
-    pd: number,
-    sendCq: number,
-    recvCq: number,
-    maxSendWr: number,
-    maxRecvWr: number,
-    maxSendSge: number,
-    maxRecvSge: number,
-    maxInline: number,
-  ): { handle: number; qpNum: number; send: NativeQueueLimits; recv: NativeQueueLimits };
+  createQp(spec: NativeQpSpec): {
+    handle: number;
+    qpNum: number;
+    send: NativeQueueLimits;
+    recv: NativeQueueLimits;
+  };
   attachRings(qp: number, send: Uint8Array, recv: Uint8Array): void;
   postSend(qp: number, first: number, count: number): number;
   postRecv(qp: number, first: number, count: number): number;
   queryQpState(qp: number): number;
   qpToError(qp: number): void;
   setMinRnrTimer(qp: number, timer: number): void;
+}
+
+/** Objects by their handles, 0 for none. @internal */
+export interface NativeQpSpec {
+  /** enum ibv_qp_type */
+  type: number;
+  pd: number;
+  sendCq: number;
+  recvCq: number;
+  /** The connection id that it belongs to. */
+  id: number;
+  maxSendWr: number;
+  maxRecvWr: number;
+  maxSendSge: number;
+  maxRecvSge: number;
+  maxInlineData: number;
+  port: number;
+  signalAll: boolean;
+  createFlags: number;
+  sourceQpn: number;
 }
 
 /** @internal */
@@ -30,4 +45,8 @@ export interface NativeQueueLimits {
   maxInline: number;
   maxMessage: number;
   ringBytes: number;
+  /** enum ibv_qp_type of the queue pair */
+  type: number;
+  /** Every work request completes, signalled or not. */
+  signalAll: boolean;
 }

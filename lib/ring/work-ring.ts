@@ -110,7 +110,8 @@ export class WorkRing {
     const slot = this.#tail & this.#mask;
     const flags = this.#words[slot * WR.words + WR.send_flags] as number;
     this.#retired[slot] = retired;
-    this.#states[slot] = (flags & IBV_SEND_SIGNALED) !== 0 ? SIGNALLED : UNSIGNALLED;
+    const signalled = this.limits.signalAll || (flags & IBV_SEND_SIGNALED) !== 0;
+    this.#states[slot] = signalled ? SIGNALLED : UNSIGNALLED;
     this.#tail = (this.#tail + 1) >>> 0;
   }
 

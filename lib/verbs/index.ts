@@ -12,6 +12,7 @@ export {
 } from './device.ts';
 export { addressOf, MemoryRegion, MemorySlab } from './memory-region.ts';
 export { ProtectionDomain } from './protection-domain.ts';
+export { QpCreateFlags, type QpOptions, type QpType } from './qp-create.ts';
 export { QueuePair, type QueuePairCaps } from './queue-pair.ts';
 export type { WorkCompletion } from './work-completion.ts';
 export type { RecvWr, SendWr, Sge } from './work-request.ts';

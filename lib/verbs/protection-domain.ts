@@ -5,6 +5,8 @@ import { Access } from './constants.ts';
 import type { Device } from './device.ts';
 import { MemoryRegion, MemorySlab } from './memory-region.ts';
 import { Owned } from './owned.ts';
+import { type QpOptions, qpSpec } from './qp-create.ts';
+import { QueuePair } from './queue-pair.ts';
 
 const KNOWN_ACCESS = Object.values(Access).reduce((all, flag) => all | flag, 0);
 const REMOTE_WRITES = Access.REMOTE_WRITE | Access.REMOTE_ATOMIC;
@@ -82,5 +84,16 @@ export class ProtectionDomain extends Owned {
     checkAccess(access);
     const native = await addon.allocSlab(this._handle, bytes, access, options.hugePages === true);
     return new MemorySlab(new MemoryRegion(this, native, access), native.buffer);
+  }
+
+  /**
+   * Makes a queue pair without rdma_cm (ibv_create_qp_ex(3)). It starts in RESET; {@link QueuePair.modify} brings it up.
+   * On iWARP only the queue pair of an rdma_cm id can be connected: {@link CmId.createQp}.
+   *
+   * @throws RdmaError EOPNOTSUPP for a type that the device does not have, ENOSPC when a completion queue is too small
+   */
+  createQp(options: QpOptions): QueuePair {
+    const { sendCq, recvCq = sendCq } = options;
+    return new QueuePair(addon.createQp(qpSpec(this, options)), this, sendCq, recvCq);
   }
 }

@@ -7,6 +7,7 @@ import type { CompletionQueue, CompletionSink } from './completion-queue.ts';
 import { Opcode, type QpState, qpStates, SendFlags } from './constants.ts';
 import { Owned } from './owned.ts';
 import type { ProtectionDomain } from './protection-domain.ts';
+import { type QpType, qpTypeName } from './qp-create.ts';
 import { type WorkCompletion, workCompletion } from './work-completion.ts';
 import { fillRecv, fillSend, type RecvWr, type SendWr, type SlotContext } from './work-request.ts';
 
@@ -38,11 +39,12 @@ function retiredAt(retired: Retired, index: number): OnRetired | null {
   return typeof retired === 'function' ? retired : (retired[index] ?? null);
 }
 
-/** A reliable connected queue pair; made by {@link CmId.createQp}. */
+/** A queue pair; made by {@link ProtectionDomain.createQp} or {@link CmId.createQp}. */
 export class QueuePair extends Owned implements CompletionSink {
   readonly pd: ProtectionDomain;
   readonly sendCq: CompletionQueue;
   readonly recvCq: CompletionQueue;
+  readonly type: QpType;
   readonly qpNum: number;
   readonly caps: QueuePairCaps;
   readonly #send: WorkRing;
@@ -59,6 +61,7 @@ export class QueuePair extends Owned implements CompletionSink {
     this.pd = pd;
     this.sendCq = sendCq;
     this.recvCq = recvCq;
+    this.type = qpTypeName(native.send.type);
     this.qpNum = native.qpNum;
     this.caps = {
       maxSendWr: native.send.maxWr,

@@ -17,19 +17,46 @@ Napi::Object DescribeQueue(Napi::Env env, const rdma::QueueLimits& limits) {
   result.Set("maxSgeRead", Napi::Number::New(env, limits.max_sge_read));
   result.Set("maxInline", Napi::Number::New(env, limits.max_inline));
   result.Set("maxMessage", Napi::Number::New(env, static_cast<double>(limits.max_message)));
+  result.Set("type", Napi::Number::New(env, limits.type));
+  result.Set("signalAll", Napi::Boolean::New(env, limits.signal_all));
   result.Set("ringBytes", Napi::Number::New(env, static_cast<double>(rdma::WorkRing::Bytes(
                                                      limits.capacity, limits.max_sge, limits.max_inline))));
   return result;
 }
 
-/// createQp(cmId, pd, sendCq, recvCq, maxSendWr, maxRecvWr, maxSendSge, maxRecvSge, maxInline)
+uint32_t Field(const Napi::Object& object, const char* name) {
+  return object.Get(name).As<Napi::Number>().Uint32Value();
+}
+
+template <typename T>
+std::shared_ptr<T> ObjectField(const Napi::Object& object, const char* name, Kind kind) {
+  const uint32_t handle = Field(object, name);
+  if (handle == 0) return nullptr;
+  auto* found = EnvState::From(object.Env())->Find(handle, kind);
+  if (found == nullptr) throw rdma::Error("close", EBADF, "the object is closed");
+  return std::static_pointer_cast<T>(found->shared_from_this());
+}
+
+rdma::QueuePairSpec Spec(const Napi::Object& from) {
+  rdma::QueuePairSpec spec;
+  spec.type = static_cast<ibv_qp_type>(Field(from, "type"));
+  spec.pd = ObjectField<rdma::ProtectionDomain>(from, "pd", Kind::kProtectionDomain);
+  spec.send_cq = ObjectField<rdma::CompletionQueue>(from, "sendCq", Kind::kCompletionQueue);
+  spec.recv_cq = ObjectField<rdma::CompletionQueue>(from, "recvCq", Kind::kCompletionQueue);
+  spec.id = ObjectField<rdma::CmId>(from, "id", Kind::kCmId);
+  spec.caps = {Field(from, "maxSendWr"), Field(from, "maxRecvWr"), Field(from, "maxSendSge"),
+               Field(from, "maxRecvSge"), Field(from, "maxInlineData")};
+  spec.port = static_cast<uint8_t>(Field(from, "port"));
+  spec.signal_all = from.Get("signalAll").ToBoolean();
+  spec.create_flags = Field(from, "createFlags");
+  spec.source_qpn = Field(from, "sourceQpn");
+  return spec;
+}
+
+/// createQp(spec): see NativeQpSpec in lib/native/queue-pair.ts
 Napi::Value CreateQp(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const rdma::QueuePairCaps caps = {U32(info, 4), U32(info, 5), U32(info, 6), U32(info, 7), U32(info, 8)};
-  const auto qp = QueuePair::Create(Object<rdma::CmId>(info, 0, Kind::kCmId),
-                                    Object<rdma::ProtectionDomain>(info, 1, Kind::kProtectionDomain),
-                                    Object<rdma::CompletionQueue>(info, 2, Kind::kCompletionQueue),
-                                    Object<rdma::CompletionQueue>(info, 3, Kind::kCompletionQueue), caps);
+  const auto qp = QueuePair::Create(Spec(info[0].As<Napi::Object>()));
   const uint32_t handle = EnvState::From(env)->Register(qp);
   qp->Register();
   Napi::Object result = Napi::Object::New(env);

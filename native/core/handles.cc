@@ -112,17 +112,4 @@ CmIdPtr AdoptCmId(const EventChannelPtr& channel, rdma_cm_id* id) {
   return {id, [channel](rdma_cm_id* i) { ReportDestroy(rdma_destroy_id(i), "rdma_destroy_id"); }};
 }
 
-QpPtr CreateQp(const CmIdPtr& id, const PdPtr& pd, const CqPtr& send_cq, const CqPtr& recv_cq,
-               ibv_qp_init_attr* attr) {
-  attr->send_cq = send_cq->cq;
-  attr->recv_cq = recv_cq->cq;
-  Check(rdma_create_qp(id.get(), pd.get(), attr), "rdma_create_qp",
-        "max_send_wr " + std::to_string(attr->cap.max_send_wr) + ", max_recv_wr " +
-            std::to_string(attr->cap.max_recv_wr) + ", max_send_sge " +
-            std::to_string(attr->cap.max_send_sge) + ", max_recv_sge " +
-            std::to_string(attr->cap.max_recv_sge) + ", max_inline_data " +
-            std::to_string(attr->cap.max_inline_data));
-  return {id->qp, [id, pd, send_cq, recv_cq](ibv_qp*) { rdma_destroy_qp(id.get()); }};
-}
-
 }  // namespace rdma

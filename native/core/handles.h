@@ -46,8 +46,4 @@ CmIdPtr CreateCmId(const EventChannelPtr& channel, void* context);
 /// Takes over the id of a connection request, which librdmacm made.
 CmIdPtr AdoptCmId(const EventChannelPtr& channel, rdma_cm_id* id);
 
-/// Creates the queue pair of [id] by rdma_create_qp(3); [attr] returns the granted capabilities.
-QpPtr CreateQp(const CmIdPtr& id, const PdPtr& pd, const CqPtr& send_cq, const CqPtr& recv_cq,
-               ibv_qp_init_attr* attr);
-
 }  // namespace rdma

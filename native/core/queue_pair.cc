@@ -26,64 +26,68 @@ class Reservation {
   const uint32_t entries_;
 };
 
+void CheckId(const QueuePairSpec& spec) {
+  if (spec.id->id()->verbs != spec.pd->pd()->context) {
+    const std::string bound = spec.id->DeviceName();
+    throw Error(spec.syscall(), EINVAL,
+                "the protection domain is of device " + spec.pd->device()->name() +
+                    ", the connection id is bound to " +
+                    (bound.empty() ? "none (resolve its address first)" : bound));
+  }
+  if (spec.id->id()->qp != nullptr)
+    throw Error(spec.syscall(), EEXIST, "the connection id already has a queue pair");
+}
+
 }  // namespace
 
-std::shared_ptr<QueuePair> QueuePair::Create(const std::shared_ptr<CmId>& id,
-                                             const std::shared_ptr<ProtectionDomain>& pd,
-                                             const std::shared_ptr<CompletionQueue>& send_cq,
-                                             const std::shared_ptr<CompletionQueue>& recv_cq,
-                                             const QueuePairCaps& wanted) {
-  const auto& device = pd->device();
-  if (id->id()->verbs != pd->pd()->context) {
-    throw Error("rdma_create_qp", EINVAL,
-                "the protection domain is of device " + device->name() + ", the connection id is bound to " +
-                    (id->DeviceName().empty() ? "none (resolve its address first)" : id->DeviceName()));
-  }
-  if (id->id()->qp != nullptr)
-    throw Error("rdma_create_qp", EEXIST, "the connection id already has a queue pair");
-  Reservation send_room(send_cq.get(), wanted.max_send_wr);
-  Reservation recv_room(recv_cq.get(), wanted.max_recv_wr);
-  ibv_qp_init_attr attr = {};
-  attr.qp_type = IBV_QPT_RC;
-  attr.cap.max_send_wr = wanted.max_send_wr;
-  attr.cap.max_recv_wr = wanted.max_recv_wr;
-  attr.cap.max_send_sge = wanted.max_send_sge;
-  attr.cap.max_recv_sge = wanted.max_recv_sge;
-  attr.cap.max_inline_data = wanted.max_inline_data;
-  QpPtr qp = CreateQp(id->id(), pd->pd(), send_cq->cq(), recv_cq->cq(), &attr);
+std::shared_ptr<QueuePair> QueuePair::Create(const QueuePairSpec& spec) {
+  const auto& device = spec.pd->device();
+  if (spec.id) CheckId(spec);
+  const uint32_t send_wr = spec.has_send_queue() ? spec.caps.max_send_wr : 0;
+  const uint32_t recv_wr = spec.has_recv_queue() ? spec.caps.max_recv_wr : 0;
+  Reservation send_room(spec.send_cq.get(), send_wr);
+  Reservation recv_room(spec.recv_cq.get(), recv_wr);
+  CreatedQueuePair created = CreateQp(spec);
 
+  const ibv_port_attr port = device->QueryPort(spec.id ? spec.id->id()->port_num : spec.port);
+  const uint64_t max_message = std::min<uint64_t>(port.max_msg_sz, 1u << 31);
   // The work requests are what was asked for, not the rounded-up grant: the CQ has room for just these.
-  const uint64_t max_message = std::min<uint64_t>(device->QueryPort(id->id()->port_num).max_msg_sz, 1u << 31);
-  const auto read_sge = static_cast<uint32_t>(std::max(device->attr().max_sge_rd, 1));
-  QueueLimits send = {wanted.max_send_wr,       std::bit_ceil(std::max(wanted.max_send_wr, 1u)),
-                      attr.cap.max_send_sge,    std::min(attr.cap.max_send_sge, read_sge),
-                      attr.cap.max_inline_data, max_message,
-                      device->provider()};
-  QueueLimits recv = {wanted.max_recv_wr,
-                      std::bit_ceil(std::max(wanted.max_recv_wr, 1u)),
-                      attr.cap.max_recv_sge,
-                      0,
-                      0,
-                      max_message,
-                      device->provider()};
-  auto object = std::make_shared<QueuePair>(std::move(qp), send_cq, recv_cq, send, recv, pd->keys());
-  id->SetQueuePair(object->qp_);
+  QueueLimits send = {};
+  send.max_wr = send_wr;
+  send.capacity = std::bit_ceil(std::max(send_wr, 1u));
+  send.max_sge = created.granted.max_send_sge;
+  send.max_sge_read = std::min(send.max_sge, static_cast<uint32_t>(std::max(device->attr().max_sge_rd, 1)));
+  send.max_inline = created.granted.max_inline_data;
+  // A datagram is one packet.
+  send.max_message = spec.type == IBV_QPT_UD ? 128u << port.active_mtu : max_message;
+  send.provider = device->provider();
+  send.type = spec.type;
+  send.signal_all = spec.signal_all;
+  send.send_ops = created.send_ops;
+  QueueLimits recv = {};
+  recv.max_wr = recv_wr;
+  recv.capacity = std::bit_ceil(std::max(recv_wr, 1u));
+  recv.max_sge = created.granted.max_recv_sge;
+  recv.max_message = max_message;
+  recv.provider = device->provider();
+  recv.type = spec.type;
+  auto object = std::make_shared<QueuePair>(spec, std::move(created.qp), send, recv);
+  if (spec.id) spec.id->SetQueuePair(object->qp_);
   send_room.Keep();
   recv_room.Keep();
-  pd->Adopt(object);
-  id->Adopt(object);
+  spec.pd->Adopt(object);
+  if (spec.id) spec.id->Adopt(object);
   return object;
 }
 
-QueuePair::QueuePair(QpPtr qp, std::shared_ptr<CompletionQueue> send_cq,
-                     std::shared_ptr<CompletionQueue> recv_cq, const QueueLimits& send,
-                     const QueueLimits& recv, const std::shared_ptr<KeyTable>& keys)
+QueuePair::QueuePair(const QueuePairSpec& spec, QpPtr qp, const QueueLimits& send, const QueueLimits& recv)
     : Object(Kind::kQueuePair),
+      type_(spec.type),
       qp_(std::move(qp)),
-      send_cq_(std::move(send_cq)),
-      recv_cq_(std::move(recv_cq)),
-      send_(send, keys),
-      recv_(recv, keys) {}
+      send_cq_(spec.send_cq),
+      recv_cq_(spec.recv_cq),
+      send_(send, spec.pd->keys()),
+      recv_(recv, spec.pd->keys()) {}
 
 QueuePair::~QueuePair() {
   if (!closed()) OnClose();

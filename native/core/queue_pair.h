@@ -1,39 +1,24 @@
 #pragma once
 
-#include "cm.h"
-#include "completion_queue.h"
-#include "memory.h"
+#include "queue_pair_spec.h"
 #include "recv_queue.h"
 #include "send_queue.h"
 
 namespace rdma {
 
-/// What a queue pair is asked for, and what it was granted.
-struct QueuePairCaps {
-  uint32_t max_send_wr;
-  uint32_t max_recv_wr;
-  uint32_t max_send_sge;
-  uint32_t max_recv_sge;
-  uint32_t max_inline_data;
-};
-
-/// A reliable connected queue pair of an rdma_cm id.
+/// A queue pair of any type, made by hand or for an rdma_cm id.
 class QueuePair : public Object {
  public:
-  static std::shared_ptr<QueuePair> Create(const std::shared_ptr<CmId>& id,
-                                           const std::shared_ptr<ProtectionDomain>& pd,
-                                           const std::shared_ptr<CompletionQueue>& send_cq,
-                                           const std::shared_ptr<CompletionQueue>& recv_cq,
-                                           const QueuePairCaps& wanted);
+  static std::shared_ptr<QueuePair> Create(const QueuePairSpec& spec);
 
-  QueuePair(QpPtr qp, std::shared_ptr<CompletionQueue> send_cq, std::shared_ptr<CompletionQueue> recv_cq,
-            const QueueLimits& send, const QueueLimits& recv, const std::shared_ptr<KeyTable>& keys);
+  QueuePair(const QueuePairSpec& spec, QpPtr qp, const QueueLimits& send, const QueueLimits& recv);
   ~QueuePair() override;
 
   /// Names the queue pair to its completion queues: its handle comes back in every completion.
   void Register();
 
   uint32_t qp_num() const { return qp_->qp_num; }
+  ibv_qp_type type() const { return type_; }
   SendQueue& send_queue() { return send_; }
   RecvQueue& recv_queue() { return recv_; }
 
@@ -53,6 +38,7 @@ class QueuePair : public Object {
   void OnClose() override;
 
  private:
+  const ibv_qp_type type_;
   QpPtr qp_;
   std::shared_ptr<CompletionQueue> send_cq_;
   std::shared_ptr<CompletionQueue> recv_cq_;

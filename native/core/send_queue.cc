@@ -61,7 +61,7 @@ int SendQueue::Post(ibv_qp* qp, uint64_t wr_id_base, uint32_t first, uint32_t co
   for (uint32_t i = 0; i < count; ++i) {
     const uint32_t seq = first + i;
     WorkRequestSlot slot = Slot(seq);
-    if (MustSignal(limits_.provider, slot.opcode)) slot.send_flags |= IBV_SEND_SIGNALED;
+    if (limits_.signal_all || MustSignal(limits_.provider, slot.opcode)) slot.send_flags |= IBV_SEND_SIGNALED;
     pins_.Begin(seq, (slot.send_flags & IBV_SEND_SIGNALED) != 0);
     uint32_t num_sge = 0;
     const bool ok =

@@ -30,6 +30,9 @@ struct QueueLimits {
   uint32_t max_inline;
   uint64_t max_message;  // bytes
   Provider provider;
+  ibv_qp_type type;   // of the queue pair
+  bool signal_all;    // every work request completes, signalled or not (sq_sig_all)
+  uint64_t send_ops;  // IBV_QP_EX_WITH_* that ibv_wr_post(3) can do; 0: only ibv_post_send(3)
 };
 
 /// Notes in [status] why a work request is refused; always false.

@@ -1,6 +1,7 @@
 #include "../core/memory.h"
 
 #include "args.h"
+#include "kept_memory.h"
 #include "work.h"
 
 namespace binding {
@@ -66,7 +67,7 @@ Napi::Value RegMrSync(const Napi::CallbackInfo& info) {
   const auto pd = Object<ProtectionDomain>(info, 0, Kind::kProtectionDomain);
   const Bytes bytes = View(info, 1);
   const int access = AccessFlags(info, 2);
-  auto memory = std::make_shared<ValueRef>(info.Env(), info[1]);
+  auto memory = KeepMemory(info.Env(), info[1]);
   return AdoptRegion(info.Env(), pd, rdma::RegMr(pd->pd(), bytes.data, bytes.length, access, nullptr), access,
                      memory);
 }
@@ -96,7 +97,7 @@ Napi::Value RegMr(const Napi::CallbackInfo& info) {
   const auto pd = Object<ProtectionDomain>(info, 0, Kind::kProtectionDomain);
   const Bytes bytes = View(info, 1);
   const int access = AccessFlags(info, 2);
-  auto memory = std::make_shared<ValueRef>(env, info[1]);
+  auto memory = KeepMemory(env, info[1]);
   auto mr = std::make_shared<MrPtr>();
   const auto deferred = Napi::Promise::Deferred::New(env);
   Work::Queue(

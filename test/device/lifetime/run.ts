@@ -1,0 +1,67 @@
+/** Runs the programs of this directory, each in a process of its own: what a test does to a process must not end the tests. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+/** How a process ended, and what it said. */
+export interface Ended {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** A process that has been started. */
+export interface Running {
+  readonly child: ChildProcess;
+  readonly ended: Promise<Ended>;
+  /** Resolves once standard output contains [text]; rejects when the process ends without having said it. */
+  said(text: string): Promise<void>;
+}
+
+/** A program that hangs is killed after this time, so that the test can say so. */
+const HANG_MS = 50_000;
+
+/** Starts dist/test/device/lifetime/[program].js with these arguments. */
+export function startProgram(program: string, args: readonly string[], nodeFlags: string[] = []): Running {
+  const file = fileURLToPath(new URL(`../../../dist/test/device/lifetime/${program}.js`, import.meta.url));
+  const child = spawn(process.execPath, ['--expose-gc', ...nodeFlags, file, ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let out = '';
+  let err = '';
+  child.stdout.on('data', (data) => {
+    out += data;
+  });
+  child.stderr.on('data', (data) => {
+    err += data;
+  });
+  const timer = setTimeout(() => {
+    err += `(killed after ${HANG_MS} ms)`;
+    child.kill('SIGKILL');
+  }, HANG_MS);
+  const ended = new Promise<Ended>((resolve) => {
+    child.on('close', (code, signal) => {
+      clearTimeout(timer);
+      resolve({ code, signal, out, err });
+    });
+  });
+  const said = (text: string) =>
+    new Promise<void>((resolve, reject) => {
+      const look = () => {
+        if (out.includes(text)) resolve();
+      };
+      child.stdout.on('data', look);
+      ended.then(() => reject(new Error(`the program ended without saying "${text}": ${out}${err}`)));
+      look();
+    });
+  return { child, ended, said };
+}
+
+/** Runs dist/test/device/lifetime/[program].js to its end. */
+export function runProgram(
+  program: string,
+  args: readonly string[],
+  nodeFlags: string[] = [],
+): Promise<Ended> {
+  return startProgram(program, args, nodeFlags).ended;
+}

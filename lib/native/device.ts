@@ -3,7 +3,7 @@
 /** @internal */
 export interface DeviceAddon {
   listDevices(): { name: string; guid: bigint; transport: string }[];
-  openDevice(name: string): number;
+  openDevice(name: string, onEvent: (type: number, port: number, object: number) => void): number;
   queryDevice(device: number): Record<string, string | number>;
   queryPort(device: number, port: number): Record<string, number>;
   allocPd(device: number): number;

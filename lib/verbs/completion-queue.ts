@@ -2,9 +2,9 @@ import { addon } from '../addon.ts';
 import { errnoName, RdmaError } from '../errors.ts';
 import { RECEIVE_QUEUE_BIT } from '../layout.ts';
 import { CompletionRing } from '../ring/completion-ring.ts';
+import { type AsyncEvent, AsyncEventTarget, type CompletionQueueEvent } from './async-event.ts';
 import { checkInteger } from './check.ts';
 import type { Device } from './device.ts';
-import { Owned } from './owned.ts';
 
 /** Completions that come to JavaScript in one call. */
 const RING_CAPACITY = 256;
@@ -28,7 +28,7 @@ export interface CompletionSink {
  * A completion queue; made by {@link Device.createCq}. Completions come through the event loop: the completion channel's
  * descriptor wakes it, a batch is taken with one native call, and every work request's `onRetired` is called.
  */
-export class CompletionQueue extends Owned {
+export class CompletionQueue extends AsyncEventTarget<CompletionQueueEvent> {
   readonly device: Device;
   /** Entries that the device granted. */
   readonly cqe: number;
@@ -103,6 +103,15 @@ export class CompletionQueue extends Owned {
       },
     );
     process.emitWarning(error);
+    this.#closeSinks();
+  }
+
+  /** Completions are lost, so what is in flight can be settled only by destroying the queue pairs. @internal */
+  override _react(event: AsyncEvent): void {
+    if (event.type === 'CQ_ERR') this.#closeSinks();
+  }
+
+  #closeSinks(): void {
     for (const sink of [...this.#sinks.values()]) sink.close();
   }
 

@@ -1,8 +1,9 @@
 import { addon } from '../addon.ts';
+import { type AsyncEvent, AsyncEventTarget, asyncEvent, asyncEventTypes } from './async-event.ts';
 import { checkInteger, checkText } from './check.ts';
 import { CompletionQueue, type CqOptions } from './completion-queue.ts';
 import { type PortState, portStates } from './constants.ts';
-import { Owned } from './owned.ts';
+import { objectByHandle, openObjects } from './owned.ts';
 import { ProtectionDomain } from './protection-domain.ts';
 
 /** Transport of a device: InfiniBand and RoCE are 'ib'. */
@@ -54,8 +55,11 @@ export interface PortAttr {
   readonly gidTblLen: number;
 }
 
-/** An open device; made by {@link openDevice}. */
-export class Device extends Owned {
+/**
+ * An open device; made by {@link openDevice}. Its asynchronous events come as 'event', and named by their type; those of a
+ * queue pair, completion queue or shared receive queue come to that object first.
+ */
+export class Device extends AsyncEventTarget<AsyncEvent> {
   readonly name: string;
   /** 'rxe' and 'siw' have rules of their own here; everything else is 'other'. */
   readonly provider: 'rxe' | 'siw' | 'other';
@@ -64,12 +68,23 @@ export class Device extends Owned {
 
   /** @internal */
   constructor(name: string) {
-    super('device', addon.openDevice(name));
+    let self: WeakRef<Device> | undefined;
+    const handle = addon.openDevice(name, (type, port, object) => {
+      const device = self?.deref();
+      if (device !== undefined) device.#dispatch(type, port, object);
+    });
+    super('device', handle);
+    self = new WeakRef(this);
     const { name: known, provider, transport, ...attr } = addon.queryDevice(this._handle);
     this.name = known as string;
     this.provider = provider as Device['provider'];
     this.transport = transport as Transport;
     this.attr = attr as unknown as DeviceAttr;
+  }
+
+  /** Itself. */
+  get device(): this {
+    return this;
   }
 
   /** @throws RdmaError EINVAL for a port that the device does not have (ibv_query_port(3)) */
@@ -95,6 +110,26 @@ export class Device extends Owned {
   /** A completion queue with a channel of its own (ibv_create_cq(3), ibv_create_comp_channel(3)). */
   createCq(options?: CqOptions): CompletionQueue {
     return new CompletionQueue(this, options);
+  }
+
+  #dispatch(number: number, port: number, handle: number): void {
+    const type = asyncEventTypes[number];
+    if (type === undefined) return;
+    const object = handle === 0 ? undefined : objectByHandle(handle);
+    const event = asyncEvent(this, type, port, object);
+    if (event === undefined) return;
+    if (object instanceof AsyncEventTarget) {
+      object._react(event);
+    } else {
+      for (const target of openObjects()) {
+        if (target instanceof AsyncEventTarget && target.device === this) target._react(event);
+      }
+    }
+    try {
+      if (object instanceof AsyncEventTarget) object._emit(event);
+    } finally {
+      this._emit(event);
+    }
   }
 }
 

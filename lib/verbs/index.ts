@@ -1,4 +1,14 @@
 /** Verbs, one file per noun of the manual pages. */
+export {
+  type AsyncEvent,
+  AsyncEventTarget,
+  type AsyncEventType,
+  type CompletionQueueEvent,
+  type DeviceEvent,
+  type PortEvent,
+  type QueuePairEvent,
+  type SharedReceiveQueueEvent,
+} from './async-event.ts';
 export { CompletionQueue, type CqOptions } from './completion-queue.ts';
 export { Access, Opcode, type PortState, type QpState, SendFlags, WcOpcode } from './constants.ts';
 export {

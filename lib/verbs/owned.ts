@@ -5,6 +5,9 @@ import { closedError } from '../errors.ts';
 /** What must happen in JavaScript when a native object has gone, by handle. */
 const settlers = new Map<number, () => void>();
 
+/** Open objects by handle; those that have been collected are skipped. */
+const open = new Map<number, WeakRef<Owned>>();
+
 const leaks = new FinalizationRegistry<{ handle: number; what: string }>(({ handle, what }) => {
   process.emitWarning(`a ${what} was garbage-collected without close(): it is closed now`, {
     code: 'RDMA_LEAK',
@@ -17,7 +20,21 @@ function closeHandle(handle: number): void {
   for (const gone of addon.close(handle)) {
     const settle = settlers.get(gone);
     settlers.delete(gone);
+    open.delete(gone);
     settle?.();
+  }
+}
+
+/** The open object with [handle]. @internal */
+export function objectByHandle(handle: number): Owned | undefined {
+  return open.get(handle)?.deref();
+}
+
+/** The objects of this thread that are open. @internal */
+export function* openObjects(): Generator<Owned> {
+  for (const weak of [...open.values()]) {
+    const object = weak.deref();
+    if (object !== undefined && !object.closed) yield object;
   }
 }
 
@@ -33,6 +50,7 @@ export abstract class Owned {
     this.#handle = handle;
     leaks.register(this, { handle, what }, this);
     const weak = new WeakRef(this);
+    open.set(handle, weak);
     settlers.set(handle, () => weak.deref()?._forget());
   }
 

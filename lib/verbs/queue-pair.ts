@@ -2,10 +2,11 @@ import { addon, postStatus } from '../addon.ts';
 import { RdmaError, WcStatus, wcError } from '../errors.ts';
 import { postError } from '../ring/post-error.ts';
 import { type OnRetired, WorkRing } from '../ring/work-ring.ts';
+import { type AsyncEvent, AsyncEventTarget, type QueuePairEvent } from './async-event.ts';
 import { checkInteger } from './check.ts';
 import type { CompletionQueue, CompletionSink } from './completion-queue.ts';
 import { Opcode, type QpState, qpStates, SendFlags } from './constants.ts';
-import { Owned } from './owned.ts';
+import type { Device } from './device.ts';
 import type { ProtectionDomain } from './protection-domain.ts';
 import { type QpType, qpTypeName } from './qp-create.ts';
 import { type WorkCompletion, workCompletion } from './work-completion.ts';
@@ -32,6 +33,9 @@ export interface QueuePairCaps {
 /** A created queue pair, from the addon. @internal */
 export type NativeQp = ReturnType<typeof addon.createQp>;
 
+/** Events after which a queue pair is in the error state, or never works again. */
+const fatalEvents: ReadonlySet<string> = new Set(['QP_FATAL', 'QP_REQ_ERR', 'QP_ACCESS_ERR', 'DEVICE_FATAL']);
+
 type Retired = OnRetired | readonly (OnRetired | null)[] | undefined;
 
 function retiredAt(retired: Retired, index: number): OnRetired | null {
@@ -40,7 +44,7 @@ function retiredAt(retired: Retired, index: number): OnRetired | null {
 }
 
 /** A queue pair; made by {@link ProtectionDomain.createQp} or {@link CmId.createQp}. */
-export class QueuePair extends Owned implements CompletionSink {
+export class QueuePair extends AsyncEventTarget<QueuePairEvent> implements CompletionSink {
   readonly pd: ProtectionDomain;
   readonly sendCq: CompletionQueue;
   readonly recvCq: CompletionQueue;
@@ -189,6 +193,21 @@ export class QueuePair extends Owned implements CompletionSink {
   setMinRnrTimer(timer: number): void {
     checkInteger('timer', timer, 0, 31);
     addon.setMinRnrTimer(this._handle, timer);
+  }
+
+  get device(): Device {
+    return this.pd.device;
+  }
+
+  /** @internal */
+  override _react(event: AsyncEvent): void {
+    if (!fatalEvents.has(event.type) || this.closed) return;
+    try {
+      this.toError();
+    } catch {
+      // The device has gone, and the kernel's queue pair with it: destroying ours settles what was in flight.
+      this.close();
+    }
   }
 
   /** @internal */

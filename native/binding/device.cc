@@ -3,6 +3,7 @@
 #include "../core/memory.h"
 
 #include "args.h"
+#include "async_event_poller.h"
 
 namespace binding {
 
@@ -33,9 +34,15 @@ Napi::Value ListDevices(const Napi::CallbackInfo& info) {
   return list;
 }
 
+/// openDevice(name, callback): handle. callback(type, port, object) for each asynchronous event.
 Napi::Value OpenDevice(const Napi::CallbackInfo& info) {
+  EnvState* state = EnvState::From(info.Env());
+  const Napi::Function callback = Callback(info, 1);
   const auto device = rdma::Device::Open(Text(info, 0));
-  return Napi::Number::New(info.Env(), EnvState::From(info.Env())->Register(device));
+  const auto poller =
+      std::make_shared<AsyncEventPoller>(state, device, std::make_unique<ValueRef>(info.Env(), callback));
+  device->on_closing = [poller] { poller->Stop(); };
+  return Napi::Number::New(info.Env(), state->Register(device, poller));
 }
 
 Napi::Value QueryDevice(const Napi::CallbackInfo& info) {

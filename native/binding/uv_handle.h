@@ -29,6 +29,7 @@ class UvHandle {
     if (box_ == nullptr) return;
     Box* box = std::exchange(box_, nullptr);
     if (!initialised_) {
+      if (box->closed) box->closed();
       delete box;
       return;
     }

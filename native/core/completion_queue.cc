@@ -21,6 +21,7 @@ std::shared_ptr<CompletionQueue> CompletionQueue::Create(const std::shared_ptr<D
   ChannelPtr channel = CreateCompChannel(device->context());
   CqPtr cq = CreateCq(device->context(), cqe, channel);
   auto object = std::make_shared<CompletionQueue>(device, std::move(cq), std::move(channel));
+  device->events().Track(object->cq_->cq, object);
   device->Adopt(object);
   return object;
 }

@@ -35,6 +35,7 @@ std::shared_ptr<Device> Device::Open(const std::string& name) {
 Device::Device(ContextPtr context, const ibv_device_attr& attr)
     : Object(Kind::kDevice),
       context_(std::move(context)),
+      events_(std::make_unique<AsyncEvents>(context_)),
       attr_(attr),
       provider_(ProviderOf(attr, context_->device->transport_type)) {}
 
@@ -47,6 +48,11 @@ ibv_port_attr Device::QueryPort(uint8_t port) const {
   Check(ibv_query_port(context_.get(), port, &attr), "ibv_query_port",
         name() + " port " + std::to_string(port) + " of " + std::to_string(attr_.phys_port_cnt));
   return attr;
+}
+
+void Device::OnClose() {
+  events_.reset();
+  context_.reset();
 }
 
 }  // namespace rdma

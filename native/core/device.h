@@ -1,8 +1,10 @@
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "async_events.h"
 #include "handles.h"
 #include "object.h"
 #include "provider.h"
@@ -34,11 +36,16 @@ class Device : public Object {
 
   void Adopt(const std::shared_ptr<Object>& child) { AddChild(child); }
 
+  /// Whoever makes a queue pair, a completion queue or a shared receive queue says so by events().Track().
+  /// Not after Close().
+  AsyncEvents& events() const { return *events_; }
+
  protected:
-  void OnClose() override { context_.reset(); }
+  void OnClose() override;
 
  private:
   ContextPtr context_;
+  std::unique_ptr<AsyncEvents> events_;
   ibv_device_attr attr_;
   Provider provider_;
 };

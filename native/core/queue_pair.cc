@@ -75,6 +75,7 @@ std::shared_ptr<QueuePair> QueuePair::Create(const QueuePairSpec& spec) {
   if (spec.id) spec.id->SetQueuePair(object->qp_);
   send_room.Keep();
   recv_room.Keep();
+  device->events().Track(object->qp_.get(), object);
   spec.pd->Adopt(object);
   if (spec.id) spec.id->Adopt(object);
   return object;

@@ -7,4 +7,5 @@ export interface DeviceAddon {
   queryDevice(device: number): Record<string, string | number>;
   queryPort(device: number, port: number): Record<string, number>;
   allocPd(device: number): number;
+  deviceQuirks(device: number): { name: string; reason: string; source: string }[];
 }

@@ -5,6 +5,7 @@ import { CompletionQueue, type CqOptions } from './completion-queue.ts';
 import { type PortState, portStates } from './constants.ts';
 import { objectByHandle, openObjects } from './owned.ts';
 import { ProtectionDomain } from './protection-domain.ts';
+import type { Quirk } from './quirks.ts';
 
 /** Transport of a device: InfiniBand and RoCE are 'ib'. */
 export type Transport = 'ib' | 'iwarp' | 'unknown';
@@ -100,6 +101,11 @@ export class Device extends AsyncEventTarget<AsyncEvent> {
         (['unspecified', 'InfiniBand', 'Ethernet'] as const)[attr.linkLayer as 0 | 1 | 2] ?? 'unspecified',
       gidTblLen: attr.gidTblLen as number,
     };
+  }
+
+  /** What this device's provider does otherwise than the manual pages say, and what is done about it. */
+  get quirks(): readonly Quirk[] {
+    return addon.deviceQuirks(this._handle);
   }
 
   /** A protection domain: memory regions and queue pairs of one domain can be used together (ibv_alloc_pd(3)). */

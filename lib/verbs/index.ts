@@ -24,5 +24,6 @@ export { addressOf, MemoryRegion, MemorySlab } from './memory-region.ts';
 export { ProtectionDomain } from './protection-domain.ts';
 export { QpCreateFlags, type QpOptions, type QpType } from './qp-create.ts';
 export { QueuePair, type QueuePairCaps } from './queue-pair.ts';
+export type { Quirk } from './quirks.ts';
 export type { WorkCompletion } from './work-completion.ts';
 export type { RecvWr, SendWr, Sge } from './work-request.ts';

@@ -54,7 +54,7 @@ Napi::Value QueryDevice(const Napi::CallbackInfo& info) {
     result.Set(name, Napi::Number::New(env, value));
   };
   result.Set("name", device->name());
-  result.Set("provider", rdma::ProviderName(device->provider()));
+  result.Set("provider", std::string(device->rules().name()));
   result.Set("transport", TransportName(device->transport()));
   result.Set("fwVer", std::string(attr.fw_ver));
   number("vendorId", attr.vendor_id);

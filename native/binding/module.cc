@@ -106,6 +106,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<Close>(env, exports, "close");
   Export<LiveObjects>(env, exports, "liveObjects");
   RegisterDevice(env, exports);
+  RegisterQuirks(env, exports);
   RegisterMemory(env, exports);
   RegisterCompletionQueue(env, exports);
   RegisterQueuePair(env, exports);

@@ -37,7 +37,7 @@ Device::Device(ContextPtr context, const ibv_device_attr& attr)
       context_(std::move(context)),
       events_(std::make_unique<AsyncEvents>(context_)),
       attr_(attr),
-      provider_(ProviderOf(attr, context_->device->transport_type)) {}
+      rules_(&RulesFor(attr, context_->device->transport_type)) {}
 
 ibv_transport_type Device::transport() const { return context_->device->transport_type; }
 

@@ -7,7 +7,7 @@
 #include "async_events.h"
 #include "handles.h"
 #include "object.h"
-#include "provider.h"
+#include "providers/rules.h"
 
 namespace rdma {
 
@@ -29,7 +29,8 @@ class Device : public Object {
 
   const ContextPtr& context() const { return context_; }
   const ibv_device_attr& attr() const { return attr_; }
-  Provider provider() const { return provider_; }
+  /// What this device does otherwise than the manual pages say.
+  const ProviderRules& rules() const { return *rules_; }
   ibv_transport_type transport() const;
   std::string name() const;
   ibv_port_attr QueryPort(uint8_t port) const;
@@ -47,7 +48,7 @@ class Device : public Object {
   ContextPtr context_;
   std::unique_ptr<AsyncEvents> events_;
   ibv_device_attr attr_;
-  Provider provider_;
+  const ProviderRules* rules_;
 };
 
 }  // namespace rdma

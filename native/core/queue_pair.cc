@@ -60,7 +60,7 @@ std::shared_ptr<QueuePair> QueuePair::Create(const QueuePairSpec& spec) {
   send.max_inline = created.granted.max_inline_data;
   // A datagram is one packet.
   send.max_message = spec.type == IBV_QPT_UD ? 128u << port.active_mtu : max_message;
-  send.provider = device->provider();
+  send.rules = &device->rules();
   send.type = spec.type;
   send.signal_all = spec.signal_all;
   send.send_ops = created.send_ops;
@@ -69,7 +69,7 @@ std::shared_ptr<QueuePair> QueuePair::Create(const QueuePairSpec& spec) {
   recv.capacity = std::bit_ceil(std::max(recv_wr, 1u));
   recv.max_sge = created.granted.max_recv_sge;
   recv.max_message = max_message;
-  recv.provider = device->provider();
+  recv.rules = &device->rules();
   recv.type = spec.type;
   auto object = std::make_shared<QueuePair>(spec, std::move(created.qp), send, recv);
   if (spec.id) spec.id->SetQueuePair(object->qp_);

@@ -20,10 +20,9 @@ uint64_t WantedSendOps(ibv_qp_type type) {
          IBV_QP_EX_WITH_SEND_WITH_INV | IBV_QP_EX_WITH_ATOMIC_WRITE;
 }
 
-/// libsiw maps the receive queue also when it is empty, which fails (providers/siw/siw.c siw_create_qp).
 uint32_t RecvWrToAsk(const QueuePairSpec& spec) {
-  const bool siw = spec.pd->device()->provider() == Provider::kSiw;
-  return siw ? std::max(spec.caps.max_recv_wr, 1u) : spec.caps.max_recv_wr;
+  const bool mapped = spec.pd->device()->rules().Has(Rule::kEmptyRecvQueue);
+  return mapped ? std::max(spec.caps.max_recv_wr, 1u) : spec.caps.max_recv_wr;
 }
 
 ibv_qp_init_attr_ex Attributes(const QueuePairSpec& spec, uint64_t send_ops) {

@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "opcodes.h"
+
 namespace rdma {
 
 namespace {
@@ -14,18 +16,21 @@ constexpr uint32_t kKnownFlags = IBV_SEND_FENCE | IBV_SEND_SIGNALED | IBV_SEND_S
 }  // namespace
 
 SendQueue::SendQueue(const QueueLimits& limits, std::shared_ptr<KeyTable> keys)
-    : WorkQueue(limits, std::move(keys)), wrs_(limits.capacity) {}
+    : WorkQueue(limits, std::move(keys)),
+      opcodes_(limits.rules->opcodes(limits.type) & ~kExtended),
+      wrs_(limits.capacity) {}
 
 bool SendQueue::Check(const WorkRequestSlot& slot, PostStatus* status) const noexcept {
-  if (!OpcodeAllowed(limits_.provider, slot.opcode))
-    return Refuse(status, PostCheck::kOpcode, slot.opcode, 0);
+  const uint32_t bit = OpcodeBit(slot.opcode);
+  if ((opcodes_ & bit) == 0) return Refuse(status, PostCheck::kOpcode, slot.opcode, 0);
   if ((slot.send_flags & ~kKnownFlags) != 0) {
     return Refuse(status, PostCheck::kFlags, slot.send_flags, kKnownFlags);
   }
-  if ((slot.send_flags & IBV_SEND_INLINE) != 0 && !InlineAllowed(slot.opcode)) {
+  if ((slot.send_flags & IBV_SEND_INLINE) != 0 && (limits_.rules->inline_opcodes() & bit) == 0) {
     return Refuse(status, PostCheck::kInlineOpcode, slot.opcode, 0);
   }
-  if ((slot.send_flags & IBV_SEND_FENCE) != 0 && !FenceAllowed(limits_.provider, slot.opcode)) {
+  if ((slot.send_flags & IBV_SEND_FENCE) != 0 && slot.opcode == IBV_WR_RDMA_READ &&
+      limits_.rules->Has(Rule::kReadFence)) {
     return Refuse(status, PostCheck::kFenceRead, slot.opcode, 0);
   }
   if (slot.opcode == IBV_WR_RDMA_READ && slot.num_sge > limits_.max_sge_read) {
@@ -61,7 +66,10 @@ int SendQueue::Post(ibv_qp* qp, uint64_t wr_id_base, uint32_t first, uint32_t co
   for (uint32_t i = 0; i < count; ++i) {
     const uint32_t seq = first + i;
     WorkRequestSlot slot = Slot(seq);
-    if (limits_.signal_all || MustSignal(limits_.provider, slot.opcode)) slot.send_flags |= IBV_SEND_SIGNALED;
+    if (limits_.signal_all ||
+        (slot.opcode == IBV_WR_RDMA_READ && limits_.rules->Has(Rule::kReadCompletesLate))) {
+      slot.send_flags |= IBV_SEND_SIGNALED;
+    }
     pins_.Begin(seq, (slot.send_flags & IBV_SEND_SIGNALED) != 0);
     uint32_t num_sge = 0;
     const bool ok =

@@ -17,6 +17,7 @@ class SendQueue : public WorkQueue {
   bool TranslateInline(uint32_t seq, const WorkRequestSlot& slot, uint32_t index, PostStatus* status,
                        uint32_t* num_sge);
 
+  const uint32_t opcodes_;  // that this queue takes (opcodes.h)
   std::vector<ibv_send_wr> wrs_;
 };
 

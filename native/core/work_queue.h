@@ -6,7 +6,7 @@
 #include "layout.h"
 #include "memory.h"
 #include "pin_table.h"
-#include "provider.h"
+#include "providers/rules.h"
 
 namespace rdma {
 
@@ -29,7 +29,7 @@ struct QueueLimits {
   uint32_t max_sge_read;  // of an RDMA READ's sink
   uint32_t max_inline;
   uint64_t max_message;  // bytes
-  Provider provider;
+  const ProviderRules* rules;
   ibv_qp_type type;   // of the queue pair
   bool signal_all;    // every work request completes, signalled or not (sq_sig_all)
   uint64_t send_ops;  // IBV_QP_EX_WITH_* that ibv_wr_post(3) can do; 0: only ibv_post_send(3)

@@ -1,0 +1,61 @@
+// Soft RoCE: rdma-core providers/rxe, kernel drivers/infiniband/sw/rxe.
+
+#include "../opcodes.h"
+#include "rules.h"
+
+namespace rdma {
+
+namespace {
+
+uint32_t Opcodes(ibv_qp_type type) {
+  const uint32_t opcodes = OpcodesOf(type);
+  // The kernel has neither for UC (sw/rxe/rxe_req.c next_opcode_uc, sw/rxe/rxe_opcode.c rxe_wr_opcode_info).
+  if (type == IBV_QPT_UC) return opcodes & ~(OpcodeBit(IBV_WR_SEND_WITH_INV) | OpcodeBit(IBV_WR_LOCAL_INV));
+  return opcodes;
+}
+
+constexpr Quirk kQuirks[] = {
+    {Rule::kPostBeforeRts, "post-before-rts",
+     "what is posted before RTS is refused with EINVAL but stays in the ring and is carried out later: a "
+     "send before "
+     "RTS is refused",
+     "rdma-core providers/rxe/rxe.c rxe_post_send; kernel sw/rxe/rxe_verbs.c rxe_post_send"},
+    {Rule::kExtendedOnly, "extended-only",
+     "ibv_post_send takes FLUSH and ATOMIC_WRITE but sends remote address and rkey 0: they go by "
+     "ibv_wr_post(3)",
+     "rdma-core providers/rxe/rxe.c convert_send_wr"},
+    {Rule::kListSetters, "list-setters",
+     "ibv_wr_set_sge_list and ibv_wr_set_inline_data_list compute a wrong length of the message: everything "
+     "that "
+     "ibv_post_send takes goes by ibv_post_send",
+     "rdma-core 44 providers/rxe/rxe.c wr_set_sge_list, wr_set_inline_data_list"},
+    {Rule::kBindReadsWindow, "bind-reads-window",
+     "BIND_MW dereferences its window and region without a check and reads the window's old rkey when it is "
+     "posted: "
+     "both are looked up first, and a bind is posted in a list of its own",
+     "rdma-core providers/rxe/rxe.c convert_send_wr"},
+    {Rule::kAddressUnchecked, "address-unchecked",
+     "a UD send dereferences its address handle without a check: the handle is looked up first",
+     "rdma-core providers/rxe/rxe.c convert_send_wr, init_send_wqe"},
+    {Rule::kInvalidateFree, "invalidate-free",
+     "LOCAL_INV of a type 2 window that is not bound dereferences NULL in the kernel: only a bound window "
+     "may be "
+     "invalidated",
+     "kernel sw/rxe/rxe_mw.c rxe_check_invalidate_mw, rxe_do_invalidate_mw"},
+    {Rule::kLocalErrorsHidden, "local-errors-hidden",
+     "a wrong local key or range shows as WR_FLUSH_ERR of everything queued: keys and ranges are checked "
+     "before "
+     "posting",
+     "kernel sw/rxe/rxe_req.c flush_send_wqe"},
+    {Rule::kFlushCompletesAll, "flush-completes-all",
+     "unsignalled work requests complete too when they are flushed: a completion queue must have room for "
+     "every "
+     "work request, not only for signalled ones",
+     "kernel sw/rxe/rxe_comp.c"},
+};
+
+}  // namespace
+
+constinit const ProviderRules kRxeRules("rxe", kQuirks, Opcodes, kSends | kWrites);
+
+}  // namespace rdma

@@ -1,5 +1,6 @@
 /** What the binary exports, one file per noun. */
 import type { layout } from '../layout.ts';
+import type { AddressHandleAddon } from './address-handle.ts';
 import type { CmAddon } from './cm.ts';
 import type { CompletionQueueAddon } from './completion-queue.ts';
 import type { DeviceAddon } from './device.ts';
@@ -7,7 +8,13 @@ import type { MemoryAddon } from './memory.ts';
 import type { QueuePairAddon } from './queue-pair.ts';
 
 /** @internal */
-export interface Addon extends DeviceAddon, MemoryAddon, CompletionQueueAddon, QueuePairAddon, CmAddon {
+export interface Addon
+  extends AddressHandleAddon,
+    DeviceAddon,
+    MemoryAddon,
+    CompletionQueueAddon,
+    QueuePairAddon,
+    CmAddon {
   readonly layout: typeof layout;
   initialise(
     makeError: (syscall: string, errno: number, detail: string) => Error,
@@ -17,6 +24,7 @@ export interface Addon extends DeviceAddon, MemoryAddon, CompletionQueueAddon, Q
   liveObjects(): number;
 }
 
+export type { NativeAh, NativeAhAttr } from './address-handle.ts';
 export type { NativeAddress, NativeCmCallback, NativeConnParam } from './cm.ts';
 export type { NativeRegion } from './memory.ts';
 export type { NativeQpSpec, NativeQueueLimits } from './queue-pair.ts';

@@ -1,4 +1,7 @@
 /** Verbs, one file per noun of the manual pages. */
+
+export { AddressHandle, type DatagramOrigin } from './address-handle.ts';
+export type { AhAttr, AhAttrInfo, GlobalRoute } from './ah-attr.ts';
 export {
   type AsyncEvent,
   AsyncEventTarget,
@@ -20,6 +23,7 @@ export {
   type PortAttr,
   type Transport,
 } from './device.ts';
+export type { Gid } from './gid.ts';
 export { addressOf, MemoryRegion, MemorySlab } from './memory-region.ts';
 export { ProtectionDomain } from './protection-domain.ts';
 export { QpCreateFlags, type QpOptions, type QpType } from './qp-create.ts';

@@ -1,5 +1,7 @@
 import { addon } from '../addon.ts';
 import { invalidArgument } from '../errors.ts';
+import { type AddressHandle, createAh, createAhFromWc, type DatagramOrigin } from './address-handle.ts';
+import type { AhAttr } from './ah-attr.ts';
 import { bytesOf, checkInteger } from './check.ts';
 import { Access } from './constants.ts';
 import type { Device } from './device.ts';
@@ -95,5 +97,29 @@ export class ProtectionDomain extends Owned {
   createQp(options: QpOptions): QueuePair {
     const { sendCq, recvCq = sendCq } = options;
     return new QueuePair(addon.createQp(qpSpec(this, options)), this, sendCq, recvCq);
+  }
+
+  /**
+   * The way to the target of datagrams (ibv_create_ah(3)).
+   *
+   * On RoCE the kernel resolves the target's Ethernet address within the call, which takes up to a second when the target
+   * does not answer.
+   *
+   * @throws RdmaError without grh on a RoCE port; ETIMEDOUT, ENETUNREACH … when the target can not be resolved; ENODATA for
+   *   a source GID that there is none of; EOPNOTSUPP on iWARP
+   */
+  createAh(attr: AhAttr): AddressHandle {
+    return createAh(this, attr);
+  }
+
+  /**
+   * The way back to the sender of a received datagram (ibv_init_ah_from_wc(3), ibv_create_ah_from_wc(3)).
+   *
+   * @param wc fields of the receive's completion
+   * @param grh the receive's buffer, whose first 40 bytes are the GRH
+   * @param port where it was received
+   */
+  createAhFromWc(wc: DatagramOrigin, grh: Uint8Array, port = 1): AddressHandle {
+    return createAhFromWc(this, wc, grh, port);
   }
 }

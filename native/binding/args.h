@@ -86,6 +86,7 @@ void RegisterQuirks(Napi::Env env, Napi::Object exports);
 void RegisterMemory(Napi::Env env, Napi::Object exports);
 void RegisterCompletionQueue(Napi::Env env, Napi::Object exports);
 void RegisterQueuePair(Napi::Env env, Napi::Object exports);
+void RegisterAddressHandle(Napi::Env env, Napi::Object exports);
 void RegisterCm(Napi::Env env, Napi::Object exports);
 
 }  // namespace binding

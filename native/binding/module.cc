@@ -110,6 +110,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   RegisterMemory(env, exports);
   RegisterCompletionQueue(env, exports);
   RegisterQueuePair(env, exports);
+  RegisterAddressHandle(env, exports);
   RegisterCm(env, exports);
   return exports;
 }

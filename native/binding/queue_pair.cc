@@ -1,6 +1,7 @@
 #include "../core/queue_pair.h"
 
 #include "args.h"
+#include "qp_attr.h"
 
 namespace binding {
 
@@ -22,10 +23,6 @@ Napi::Object DescribeQueue(Napi::Env env, const rdma::QueueLimits& limits) {
   result.Set("ringBytes", Napi::Number::New(env, static_cast<double>(rdma::WorkRing::Bytes(
                                                      limits.capacity, limits.max_sge, limits.max_inline))));
   return result;
-}
-
-uint32_t Field(const Napi::Object& object, const char* name) {
-  return object.Get(name).As<Napi::Number>().Uint32Value();
 }
 
 template <typename T>

@@ -74,6 +74,44 @@ MrPtr RegMr(const PdPtr& pd, void* addr, size_t length, int access, std::shared_
           [pd, memory = std::move(memory)](ibv_mr* m) { ReportDestroy(ibv_dereg_mr(m), "ibv_dereg_mr"); }};
 }
 
+AhPtr CreateAh(const PdPtr& pd, const ibv_ah_attr& attr) {
+  ibv_ah_attr copy = attr;
+  errno = 0;
+  ibv_ah* ah = ibv_create_ah(pd.get(), &copy);
+  if (ah == nullptr) {
+    const int err = errno != 0 ? errno : EIO;
+    if (err == EOPNOTSUPP || err == ENOSYS) {
+      throw Error(
+          "ibv_create_ah", EOPNOTSUPP,
+          "device " + std::string(ibv_get_device_name(pd->context->device)) + " has no address handles");
+    }
+    throw Error("ibv_create_ah", err,
+                "port " + std::to_string(attr.port_num) + ", sgid_index " +
+                    std::to_string(attr.grh.sgid_index) + ", dlid " + std::to_string(attr.dlid) +
+                    (err == ENODATA ? ": the GID table has no such entry" : ""));
+  }
+  return {ah, [pd](ibv_ah* a) { ReportDestroy(ibv_destroy_ah(a), "ibv_destroy_ah"); }};
+}
+
+XrcdPtr OpenXrcd(const ContextPtr& context, int fd, int oflags) {
+  ibv_xrcd_init_attr attr = {};
+  attr.comp_mask = IBV_XRCD_INIT_ATTR_FD | IBV_XRCD_INIT_ATTR_OFLAGS;
+  attr.fd = fd;
+  attr.oflags = oflags;
+  errno = 0;
+  ibv_xrcd* xrcd = ibv_open_xrcd(context.get(), &attr);
+  if (xrcd == nullptr) {
+    const int err = errno != 0 ? errno : EIO;
+    if (err == EOPNOTSUPP || err == ENOSYS) {
+      throw Error("ibv_open_xrcd", EOPNOTSUPP,
+                  "device " + std::string(ibv_get_device_name(context->device)) +
+                      " has no extended reliable connections");
+    }
+    throw Error("ibv_open_xrcd", err, "fd " + std::to_string(fd));
+  }
+  return {xrcd, [context](ibv_xrcd* x) { ReportDestroy(ibv_close_xrcd(x), "ibv_close_xrcd"); }};
+}
+
 ChannelPtr CreateCompChannel(const ContextPtr& context) {
   ibv_comp_channel* channel = CheckPointer(ibv_create_comp_channel(context.get()), "ibv_create_comp_channel");
   ChannelPtr ptr(channel, [context](ibv_comp_channel* c) {

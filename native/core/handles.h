@@ -20,6 +20,8 @@ using ChannelPtr = std::shared_ptr<ibv_comp_channel>;
 using EventChannelPtr = std::shared_ptr<rdma_event_channel>;
 using CmIdPtr = std::shared_ptr<rdma_cm_id>;
 using QpPtr = std::shared_ptr<ibv_qp>;
+using AhPtr = std::shared_ptr<ibv_ah>;
+using XrcdPtr = std::shared_ptr<ibv_xrcd>;
 
 /// A CQ and the count of events taken from its channel and not yet acknowledged: ibv_destroy_cq(3) waits for
 /// them.
@@ -37,6 +39,11 @@ PdPtr AllocPd(const ContextPtr& context);
 
 /// [memory] keeps the registered pages alive until the region is gone.
 MrPtr RegMr(const PdPtr& pd, void* addr, size_t length, int access, std::shared_ptr<void> memory);
+
+AhPtr CreateAh(const PdPtr& pd, const ibv_ah_attr& attr);
+
+/// [fd] is -1 for a domain of this process only.
+XrcdPtr OpenXrcd(const ContextPtr& context, int fd, int oflags);
 
 ChannelPtr CreateCompChannel(const ContextPtr& context);
 CqPtr CreateCq(const ContextPtr& context, int cqe, const ChannelPtr& channel);

@@ -22,6 +22,11 @@ void KeyTable::Remove(uint32_t lkey) {
   ++version_;
 }
 
+Pinnable* KeyTable::FindObject(uint32_t handle, Kind kind) const noexcept {
+  const auto it = objects_.find(handle);
+  return it == objects_.end() || it->second->kind() != kind ? nullptr : it->second;
+}
+
 std::shared_ptr<ProtectionDomain> ProtectionDomain::Alloc(const std::shared_ptr<Device>& device) {
   auto pd = std::make_shared<ProtectionDomain>(device, AllocPd(device->context()));
   device->Adopt(pd);

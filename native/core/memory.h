@@ -20,11 +20,17 @@ class KeyTable {
   void Insert(uint32_t lkey, MemoryRegion* region);
   void Remove(uint32_t lkey);
 
+  /// Address handles, by the handle that work requests name them with.
+  Pinnable* FindObject(uint32_t handle, Kind kind) const noexcept;
+  void InsertObject(uint32_t handle, Pinnable* object) { objects_[handle] = object; }
+  void RemoveObject(uint32_t handle) { objects_.erase(handle); }
+
   /// Changes whenever a key goes, so that a cached look-up can be checked with one compare.
   uint32_t version() const noexcept { return version_; }
 
  private:
   std::unordered_map<uint32_t, MemoryRegion*> regions_;
+  std::unordered_map<uint32_t, Pinnable*> objects_;
   uint32_t version_ = 1;
 };
 

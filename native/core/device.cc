@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "error.h"
+#include "map_key_plug.h"
 
 namespace rdma {
 
@@ -37,7 +38,9 @@ Device::Device(ContextPtr context, const ibv_device_attr& attr)
       context_(std::move(context)),
       events_(std::make_unique<AsyncEvents>(context_)),
       attr_(attr),
-      rules_(&RulesFor(attr, context_->device->transport_type)) {}
+      rules_(&RulesFor(attr, context_->device->transport_type)) {
+  if (rules_->Has(Rule::kMapKey)) map_key_plug_ = PlugMapKey(context_);
+}
 
 ibv_transport_type Device::transport() const { return context_->device->transport_type; }
 
@@ -52,6 +55,7 @@ ibv_port_attr Device::QueryPort(uint8_t port) const {
 
 void Device::OnClose() {
   events_.reset();
+  map_key_plug_.reset();
   context_.reset();
 }
 

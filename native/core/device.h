@@ -49,6 +49,7 @@ class Device : public Object {
   std::unique_ptr<AsyncEvents> events_;
   ibv_device_attr attr_;
   const ProviderRules* rules_;
+  std::shared_ptr<void> map_key_plug_;  // by Rule::kMapKey
 };
 
 }  // namespace rdma

@@ -14,6 +14,7 @@ namespace rdma {
 enum class Rule : uint8_t {
   // Creating.
   kEmptyRecvQueue,
+  kMapKey,
   // Posting.
   kPostAnswers,
   kOpcodeTable,

@@ -21,6 +21,11 @@ constexpr Quirk kQuirks[] = {
      "created with "
      "room for one",
      "rdma-core providers/siw/siw.c siw_create_qp"},
+    {Rule::kMapKey, "map-key",
+     "an object whose memory happens to be mapped at offset 0x90000 of the context is taken for one that "
+     "failed, without an errno: a queue of the library's own occupies that offset",
+     "rdma-core providers/siw/siw.c siw_create_qp, rdma/siw-abi.h SIW_INVAL_UOBJ_KEY; kernel "
+     "core/ib_core_uverbs.c rdma_user_mmap_entry_insert"},
     {Rule::kPostAnswers, "post-answers",
      "ibv_post_send may return 0, -1 or -errno for a refused work request; what bad_wr names counts as "
      "refused, "

@@ -5,6 +5,7 @@ import type { CmAddon } from './cm.ts';
 import type { CompletionQueueAddon } from './completion-queue.ts';
 import type { DeviceAddon } from './device.ts';
 import type { MemoryAddon } from './memory.ts';
+import type { MemoryWindowAddon } from './memory-window.ts';
 import type { QueuePairAddon } from './queue-pair.ts';
 
 /** @internal */
@@ -12,6 +13,7 @@ export interface Addon
   extends AddressHandleAddon,
     DeviceAddon,
     MemoryAddon,
+    MemoryWindowAddon,
     CompletionQueueAddon,
     QueuePairAddon,
     CmAddon {
@@ -27,4 +29,5 @@ export interface Addon
 export type { NativeAh, NativeAhAttr } from './address-handle.ts';
 export type { NativeAddress, NativeCmCallback, NativeConnParam } from './cm.ts';
 export type { NativeRegion } from './memory.ts';
+export type { NativeBinding } from './memory-window.ts';
 export type { NativeQpSpec, NativeQueueLimits } from './queue-pair.ts';

@@ -25,6 +25,7 @@ export {
 } from './device.ts';
 export type { Gid } from './gid.ts';
 export { addressOf, MemoryRegion, MemorySlab } from './memory-region.ts';
+export { incRkey, MemoryWindow, type MwBinding } from './memory-window.ts';
 export { ProtectionDomain } from './protection-domain.ts';
 export { QpCreateFlags, type QpOptions, type QpType } from './qp-create.ts';
 export { QueuePair, type QueuePairCaps } from './queue-pair.ts';

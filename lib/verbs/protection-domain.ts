@@ -6,6 +6,7 @@ import { bytesOf, checkInteger } from './check.ts';
 import { Access } from './constants.ts';
 import type { Device } from './device.ts';
 import { MemoryRegion, MemorySlab } from './memory-region.ts';
+import { checkMwType, MemoryWindow } from './memory-window.ts';
 import { Owned } from './owned.ts';
 import { type QpOptions, qpSpec } from './qp-create.ts';
 import { QueuePair } from './queue-pair.ts';
@@ -121,5 +122,16 @@ export class ProtectionDomain extends Owned {
    */
   createAhFromWc(wc: DatagramOrigin, grh: Uint8Array, port = 1): AddressHandle {
     return createAhFromWc(this, wc, grh, port);
+  }
+
+  /**
+   * A memory window, not bound yet (ibv_alloc_mw(3)).
+   *
+   * @param type 1, or 2 (2A or 2B as the device has it)
+   * @throws RdmaError EOPNOTSUPP when the device has none, ENOMEM when there are no more
+   */
+  allocMw(type: 1 | 2): MemoryWindow {
+    checkMwType(type);
+    return new MemoryWindow(this, type);
   }
 }

@@ -84,6 +84,7 @@ void Export(Napi::Env env, Napi::Object exports, const char* name) {
 void RegisterDevice(Napi::Env env, Napi::Object exports);
 void RegisterQuirks(Napi::Env env, Napi::Object exports);
 void RegisterMemory(Napi::Env env, Napi::Object exports);
+void RegisterMemoryWindow(Napi::Env env, Napi::Object exports);
 void RegisterCompletionQueue(Napi::Env env, Napi::Object exports);
 void RegisterQueuePair(Napi::Env env, Napi::Object exports);
 void RegisterAddressHandle(Napi::Env env, Napi::Object exports);

@@ -108,6 +108,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   RegisterDevice(env, exports);
   RegisterQuirks(env, exports);
   RegisterMemory(env, exports);
+  RegisterMemoryWindow(env, exports);
   RegisterCompletionQueue(env, exports);
   RegisterQueuePair(env, exports);
   RegisterAddressHandle(env, exports);

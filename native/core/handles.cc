@@ -112,6 +112,12 @@ XrcdPtr OpenXrcd(const ContextPtr& context, int fd, int oflags) {
   return {xrcd, [context](ibv_xrcd* x) { ReportDestroy(ibv_close_xrcd(x), "ibv_close_xrcd"); }};
 }
 
+MwPtr AllocMw(const PdPtr& pd, ibv_mw_type type) {
+  ibv_mw* mw = CheckPointer(ibv_alloc_mw(pd.get(), type), "ibv_alloc_mw",
+                            "type " + std::to_string(static_cast<int>(type)));
+  return {mw, [pd](ibv_mw* m) { ReportDestroy(ibv_dealloc_mw(m), "ibv_dealloc_mw"); }};
+}
+
 ChannelPtr CreateCompChannel(const ContextPtr& context) {
   ibv_comp_channel* channel = CheckPointer(ibv_create_comp_channel(context.get()), "ibv_create_comp_channel");
   ChannelPtr ptr(channel, [context](ibv_comp_channel* c) {

@@ -16,6 +16,7 @@ namespace rdma {
 using ContextPtr = std::shared_ptr<ibv_context>;
 using PdPtr = std::shared_ptr<ibv_pd>;
 using MrPtr = std::shared_ptr<ibv_mr>;
+using MwPtr = std::shared_ptr<ibv_mw>;
 using ChannelPtr = std::shared_ptr<ibv_comp_channel>;
 using EventChannelPtr = std::shared_ptr<rdma_event_channel>;
 using CmIdPtr = std::shared_ptr<rdma_cm_id>;
@@ -44,6 +45,8 @@ AhPtr CreateAh(const PdPtr& pd, const ibv_ah_attr& attr);
 
 /// [fd] is -1 for a domain of this process only.
 XrcdPtr OpenXrcd(const ContextPtr& context, int fd, int oflags);
+
+MwPtr AllocMw(const PdPtr& pd, ibv_mw_type type);
 
 ChannelPtr CreateCompChannel(const ContextPtr& context);
 CqPtr CreateCq(const ContextPtr& context, int cqe, const ChannelPtr& channel);

@@ -59,6 +59,12 @@ MemoryRegion::~MemoryRegion() {
   if (!closed()) keys_->Remove(lkey_);
 }
 
+void MemoryRegion::Unlist() {
+  keys_->Remove(lkey_);
+  // The kernel refuses to deregister a region with windows (IBA 10.6.7.2.6).
+  keys_->windows().CloseBoundTo(this);
+}
+
 void MemoryRegion::Release() {
   if (on_idle) {
     std::exchange(on_idle, nullptr)(std::move(mr_));

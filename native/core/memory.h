@@ -7,6 +7,7 @@
 #include "device.h"
 #include "handles.h"
 #include "pinnable.h"
+#include "window_table.h"
 
 namespace rdma {
 
@@ -28,10 +29,13 @@ class KeyTable {
   /// Changes whenever a key goes, so that a cached look-up can be checked with one compare.
   uint32_t version() const noexcept { return version_; }
 
+  WindowTable& windows() noexcept { return windows_; }
+
  private:
   std::unordered_map<uint32_t, MemoryRegion*> regions_;
   std::unordered_map<uint32_t, Pinnable*> objects_;
   uint32_t version_ = 1;
+  WindowTable windows_;
 };
 
 class ProtectionDomain : public Object {
@@ -64,6 +68,8 @@ class MemoryRegion : public Pinnable {
   MemoryRegion(std::shared_ptr<KeyTable> keys, MrPtr mr, int access);
   ~MemoryRegion() override;
 
+  ibv_mr* mr() const noexcept { return mr_.get(); }
+  const std::shared_ptr<KeyTable>& keys() const noexcept { return keys_; }
   uint64_t addr() const noexcept { return addr_; }
   uint64_t length() const noexcept { return length_; }
   int access() const noexcept { return access_; }
@@ -79,7 +85,7 @@ class MemoryRegion : public Pinnable {
   std::function<void(MrPtr)> on_idle;
 
  protected:
-  void Unlist() override { keys_->Remove(lkey_); }
+  void Unlist() override;
   void Release() override;
 
  private:

@@ -11,12 +11,11 @@ void Pinnable::Unpin() {
 }
 
 void Pinnable::OnClose() {
+  self_ = shared_from_this();
+  // Held meanwhile: what Unlist lets go of may hold the last pin.
+  Pin();
   Unlist();
-  if (pins_ == 0) {
-    Release();
-  } else {
-    self_ = shared_from_this();
-  }
+  Unpin();
 }
 
 }  // namespace rdma

@@ -150,6 +150,8 @@ void QueuePair::OnClose() {
     attr.qp_state = IBV_QPS_ERR;
     ReportDestroy(ibv_modify_qp(qp_.get(), &attr, IBV_QP_STATE), "ibv_modify_qp");
   }
+  // rxe destroys a queue pair only when its windows have gone (kernel sw/rxe/rxe_mw.c rxe_do_bind_mw).
+  send_.keys().windows().AbandonBoundBy(this);
   qp_.reset();
   send_cq_->AddOutstanding(-static_cast<int32_t>(send_.pins().outstanding()));
   recv_cq_->AddOutstanding(-static_cast<int32_t>(recv_.pins().outstanding()));

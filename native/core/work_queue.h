@@ -48,6 +48,7 @@ class WorkQueue {
   void Attach(const WorkRing& ring) noexcept { ring_ = ring; }
   const QueueLimits& limits() const noexcept { return limits_; }
   PinTable& pins() noexcept { return pins_; }
+  KeyTable& keys() const noexcept { return *keys_; }
 
  protected:
   /// Objects that a work request can pin besides its SGEs' regions: a window and its region, or an address

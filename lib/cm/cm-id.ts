@@ -4,7 +4,8 @@ import { isIP } from 'node:net';
 import { addon } from '../addon.ts';
 import { closedError, invalidArgument, RdmaError } from '../errors.ts';
 import { checkInteger, checkText } from '../verbs/check.ts';
-import { type Device, type DeviceAttr, openDevice } from '../verbs/device.ts';
+import { type Device, openDevice } from '../verbs/device.ts';
+import type { DeviceAttr } from '../verbs/device-attr.ts';
 import { qpSpec } from '../verbs/qp-create.ts';
 import { QueuePair } from '../verbs/queue-pair.ts';
 import {

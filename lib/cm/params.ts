@@ -2,7 +2,7 @@
 import type { NativeConnParam } from '../addon.ts';
 import { invalidArgument } from '../errors.ts';
 import { bytesOf, checkInteger } from '../verbs/check.ts';
-import type { DeviceAttr } from '../verbs/device.ts';
+import type { DeviceAttr } from '../verbs/device-attr.ts';
 import type { ProtectionDomain } from '../verbs/protection-domain.ts';
 import type { QpOptions } from '../verbs/qp-create.ts';
 

@@ -1,11 +1,18 @@
+import { readFileSync } from 'node:fs';
 import { addon } from '../addon.ts';
+import { invalidArgument } from '../errors.ts';
 import { type AsyncEvent, AsyncEventTarget, asyncEvent, asyncEventTypes } from './async-event.ts';
 import { checkInteger, checkText } from './check.ts';
 import { CompletionQueue, type CqOptions } from './completion-queue.ts';
-import { type PortState, portStates } from './constants.ts';
+import { atomicCaps, type DeviceAttr, type DeviceAttrEx } from './device-attr.ts';
+import { DeviceCaps } from './device-caps.ts';
+import { type Counters, type PortCounters, readCounters } from './device-counters.ts';
 import { objectByHandle, openObjects } from './owned.ts';
+import { type GidEntry, gidEntry, type PortAttr, portAttr } from './port.ts';
 import { ProtectionDomain } from './protection-domain.ts';
 import type { Quirk } from './quirks.ts';
+
+const SYSFS = '/sys/class/infiniband';
 
 /** Transport of a device: InfiniBand and RoCE are 'ib'. */
 export type Transport = 'ib' | 'iwarp' | 'unknown';
@@ -18,44 +25,6 @@ export interface DeviceInfo {
   readonly transport: Transport;
 }
 
-/** Limits of a device (ibv_query_device(3)). */
-export interface DeviceAttr {
-  readonly fwVer: string;
-  readonly vendorId: number;
-  readonly vendorPartId: number;
-  readonly physPortCnt: number;
-  /** Bytes; a double, since some devices say 2^64 - 1. */
-  readonly maxMrSize: number;
-  readonly maxQp: number;
-  /** Work requests of one queue. */
-  readonly maxQpWr: number;
-  readonly maxSge: number;
-  /** SGEs of an RDMA READ's sink. */
-  readonly maxSgeRd: number;
-  readonly maxCq: number;
-  /** Entries of one completion queue. */
-  readonly maxCqe: number;
-  readonly maxMr: number;
-  readonly maxPd: number;
-  /** RDMA READs in flight as their target. */
-  readonly maxQpRdAtom: number;
-  /** RDMA READs in flight as their initiator. */
-  readonly maxQpInitRdAtom: number;
-}
-
-/** A port of a device (ibv_query_port(3)). */
-export interface PortAttr {
-  readonly state: PortState;
-  /** Bytes. */
-  readonly activeMtu: number;
-  /** Bytes. */
-  readonly maxMtu: number;
-  /** Longest message, in bytes. */
-  readonly maxMsgSz: number;
-  readonly linkLayer: 'InfiniBand' | 'Ethernet' | 'unspecified';
-  readonly gidTblLen: number;
-}
-
 /**
  * An open device; made by {@link openDevice}. Its asynchronous events come as 'event', and named by their type; those of a
  * queue pair, completion queue or shared receive queue come to that object first.
@@ -66,6 +35,10 @@ export class Device extends AsyncEventTarget<AsyncEvent> {
   readonly provider: 'rxe' | 'siw' | 'other';
   readonly transport: Transport;
   readonly attr: DeviceAttr;
+  /** What ibv_query_device_ex(3) adds. */
+  readonly attrEx: DeviceAttrEx;
+  /** What it can do. Ask here, not for its name. */
+  readonly caps: DeviceCaps;
 
   /** @internal */
   constructor(name: string) {
@@ -76,11 +49,14 @@ export class Device extends AsyncEventTarget<AsyncEvent> {
     });
     super('device', handle);
     self = new WeakRef(this);
-    const { name: known, provider, transport, ...attr } = addon.queryDevice(this._handle);
-    this.name = known as string;
-    this.provider = provider as Device['provider'];
-    this.transport = transport as Transport;
-    this.attr = attr as unknown as DeviceAttr;
+    const native = addon.queryDevice(handle);
+    this.name = native.name;
+    this.provider = native.provider as Device['provider'];
+    this.transport = native.transport as Transport;
+    const { atomicCap } = native.attr as { atomicCap: number };
+    this.attr = { ...native.attr, atomicCap: atomicCaps[atomicCap] ?? 'none' } as unknown as DeviceAttr;
+    this.attrEx = native.attrEx as unknown as DeviceAttrEx;
+    this.caps = new DeviceCaps(this);
   }
 
   /** Itself. */
@@ -88,19 +64,85 @@ export class Device extends AsyncEventTarget<AsyncEvent> {
     return this;
   }
 
-  /** @throws RdmaError EINVAL for a port that the device does not have (ibv_query_port(3)) */
+  /** The vendor's name for the board, from sysfs; undefined where it has none. */
+  get boardId(): string | undefined {
+    return this.#sysfs('board_id');
+  }
+
+  /** What the administrator or the driver calls this node, from sysfs. */
+  get nodeDesc(): string | undefined {
+    return this.#sysfs('node_desc');
+  }
+
+  /**
+   * A port (ibv_query_port(3)).
+   *
+   * @param port from 1
+   * @throws RdmaError ERR_OUT_OF_RANGE for a port that the device does not have
+   */
   queryPort(port = 1): PortAttr {
-    checkInteger('port', port, 1, 255);
-    const attr = addon.queryPort(this._handle, port);
-    return {
-      state: portStates[attr.state as number] ?? 'UNKNOWN',
-      activeMtu: 128 << (attr.activeMtu as number),
-      maxMtu: 128 << (attr.maxMtu as number),
-      maxMsgSz: attr.maxMsgSz as number,
-      linkLayer:
-        (['unspecified', 'InfiniBand', 'Ethernet'] as const)[attr.linkLayer as 0 | 1 | 2] ?? 'unspecified',
-      gidTblLen: attr.gidTblLen as number,
-    };
+    this.#checkPort(port);
+    return portAttr(addon.queryPort(this._handle, port));
+  }
+
+  /** The occupied entries of the GID tables, of all ports or of one (ibv_query_gid_table(3)). */
+  queryGidTable(port?: number): GidEntry[] {
+    if (port !== undefined) this.#checkPort(port);
+    const entries = addon.queryGids(this._handle).map(gidEntry);
+    return port === undefined ? entries : entries.filter((entry) => entry.port === port);
+  }
+
+  /**
+   * An entry of a port's GID table (ibv_query_gid_ex(3)); undefined when it is empty.
+   *
+   * @throws RdmaError ERR_OUT_OF_RANGE for a port or an index that the device does not have
+   */
+  queryGid(port: number, index: number): GidEntry | undefined {
+    this.#checkIndex(index, this.queryPort(port).gidTblLen, 'GID', port);
+    const native = addon.queryGid(this._handle, port, index);
+    return native === undefined ? undefined : gidEntry(native);
+  }
+
+  /**
+   * A partition key (ibv_query_pkey(3)), 16 bits, of which the highest says full membership; 0 for an empty entry.
+   *
+   * @throws RdmaError ERR_OUT_OF_RANGE for a port or an index that the device does not have; iWARP has no partition keys
+   */
+  queryPkey(port: number, index: number): number {
+    this.#checkIndex(index, this.queryPort(port).pkeyTblLen, 'partition key', port);
+    return addon.queryPkey(this._handle, port, index);
+  }
+
+  /** The partition keys of a port, by index; none on iWARP. */
+  queryPkeyTable(port = 1): number[] {
+    const length = this.queryPort(port).pkeyTblLen;
+    return Array.from({ length }, (_, index) => addon.queryPkey(this._handle, port, index));
+  }
+
+  /**
+   * The device's clock now, in cycles of {@link DeviceAttrEx.hcaCoreClock} (ibv_query_rt_values_ex(3)): what completion
+   * timestamps are to be compared with.
+   *
+   * @throws RdmaError EOPNOTSUPP where {@link DeviceCaps.deviceClock} is false
+   */
+  queryRawClock(): bigint {
+    return addon.queryRawClock(this._handle);
+  }
+
+  /** The counters of a port, read from sysfs without blocking the event loop; empty where the driver has none. */
+  async counters(port = 1): Promise<PortCounters> {
+    this.#checkPort(port);
+    const directory = `${SYSFS}/${this.name}/ports/${port}`;
+    const [counters, hwCounters] = await Promise.all([
+      readCounters(`${directory}/counters`),
+      readCounters(`${directory}/hw_counters`),
+    ]);
+    return { counters, hwCounters };
+  }
+
+  /** The driver's counters of the whole device, from sysfs; empty where it has none. */
+  deviceCounters(): Promise<Counters> {
+    return readCounters(`${SYSFS}/${this.name}/hw_counters`);
   }
 
   /** What this device's provider does otherwise than the manual pages say, and what is done about it. */
@@ -116,6 +158,25 @@ export class Device extends AsyncEventTarget<AsyncEvent> {
   /** A completion queue with a channel of its own (ibv_create_cq(3), ibv_create_comp_channel(3)). */
   createCq(options?: CqOptions): CompletionQueue {
     return new CompletionQueue(this, options);
+  }
+
+  #sysfs(name: string): string | undefined {
+    try {
+      return readFileSync(`${SYSFS}/${this.name}/${name}`, 'utf8').trim();
+    } catch {
+      return undefined;
+    }
+  }
+
+  #checkPort(port: unknown): asserts port is number {
+    checkInteger(`port of ${this.name}`, port, 1, this.attrEx.physPortCntEx || this.attr.physPortCnt);
+  }
+
+  #checkIndex(index: unknown, length: number, what: string, port: number): void {
+    if (length === 0) {
+      throw invalidArgument('ERR_OUT_OF_RANGE', `port ${port} of ${this.name} has no ${what}s`);
+    }
+    checkInteger(`${what} index of port ${port} of ${this.name}`, index, 0, length - 1);
   }
 
   #dispatch(number: number, port: number, handle: number): void {

@@ -14,18 +14,34 @@ export {
 } from './async-event.ts';
 export { CompletionQueue, type CqOptions } from './completion-queue.ts';
 export { Access, Opcode, type PortState, type QpState, SendFlags, WcOpcode } from './constants.ts';
+export { Device, type DeviceInfo, listDevices, openDevice, type Transport } from './device.ts';
 export {
-  Device,
+  type AtomicCap,
   type DeviceAttr,
-  type DeviceInfo,
-  listDevices,
-  openDevice,
-  type PortAttr,
-  type Transport,
-} from './device.ts';
-export type { Gid } from './gid.ts';
+  type DeviceAttrEx,
+  DeviceCapFlags,
+  formatGuid,
+  type OdpCaps,
+} from './device-attr.ts';
+export {
+  DeviceCaps,
+  type MemoryWindowTypes,
+  type OdpCapability,
+  type OdpOperations,
+} from './device-caps.ts';
+export type { Counters, PortCounters } from './device-counters.ts';
+export { formatGid, type Gid } from './gid.ts';
 export { addressOf, MemoryRegion, MemorySlab } from './memory-region.ts';
 export { incRkey, MemoryWindow, type MwBinding } from './memory-window.ts';
+export {
+  type GidEntry,
+  type GidType,
+  type LinkLayer,
+  type LinkSpeed,
+  type PhysState,
+  type PortAttr,
+  PortCapFlags,
+} from './port.ts';
 export { ProtectionDomain } from './protection-domain.ts';
 export { QpCreateFlags, type QpOptions, type QpType } from './qp-create.ts';
 export { QueuePair, type QueuePairCaps } from './queue-pair.ts';

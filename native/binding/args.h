@@ -1,5 +1,6 @@
 #pragma once
 
+#include <infiniband/verbs.h>
 #include <napi.h>
 
 #include <cerrno>
@@ -81,8 +82,12 @@ void Export(Napi::Env env, Napi::Object exports, const char* name) {
   exports.Set(name, Napi::Function::New<Guard<Function>>(env, name));
 }
 
+/// 'ib', 'iwarp' or 'unknown'.
+const char* TransportName(ibv_transport_type transport);
+
 void RegisterDevice(Napi::Env env, Napi::Object exports);
 void RegisterQuirks(Napi::Env env, Napi::Object exports);
+void RegisterDeviceQuery(Napi::Env env, Napi::Object exports);
 void RegisterMemory(Napi::Env env, Napi::Object exports);
 void RegisterMemoryWindow(Napi::Env env, Napi::Object exports);
 void RegisterCompletionQueue(Napi::Env env, Napi::Object exports);

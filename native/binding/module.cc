@@ -107,6 +107,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<LiveObjects>(env, exports, "liveObjects");
   RegisterDevice(env, exports);
   RegisterQuirks(env, exports);
+  RegisterDeviceQuery(env, exports);
   RegisterMemory(env, exports);
   RegisterMemoryWindow(env, exports);
   RegisterCompletionQueue(env, exports);

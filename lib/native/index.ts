@@ -31,4 +31,4 @@ export type { NativeAddress, NativeCmCallback, NativeConnParam } from './cm.ts';
 export type { NativeGid } from './device.ts';
 export type { NativeRegion } from './memory.ts';
 export type { NativeBinding } from './memory-window.ts';
-export type { NativeQpSpec, NativeQueueLimits } from './queue-pair.ts';
+export type { NativeQpAttr, NativeQpQuery, NativeQpSpec, NativeQueueLimits } from './queue-pair.ts';

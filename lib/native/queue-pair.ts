@@ -1,10 +1,13 @@
 /** What the addon exports for queue pairs. Handles are 31-bit numbers that name native objects of this thread. */
+import type { NativeAhAttr } from './address-handle.ts';
 
 /** @internal */
 export interface QueuePairAddon {
   createQp(spec: NativeQpSpec): {
     handle: number;
     qpNum: number;
+    /** The port whose limits it has. */
+    port: number;
     send: NativeQueueLimits;
     recv: NativeQueueLimits;
   };
@@ -13,6 +16,15 @@ export interface QueuePairAddon {
   postRecv(qp: number, first: number, count: number): number;
   queryQpState(qp: number): number;
   qpToError(qp: number): void;
+  modifyQp(qp: number, attr: NativeQpAttr, mask: number): void;
+  queryQp(qp: number): Required<NativeQpAttr> & NativeQpQuery;
+  retireQp(qp: number): void;
+  queryEce(qp: number): { vendorId: number; options: number; compMask: number };
+  setEce(qp: number, vendorId: number, options: number, compMask: number): void;
+  queryDataInOrder(qp: number, opcode: number, flags: number): boolean;
+  modifyRateLimit(qp: number, rateLimit: number, maxBurstSz: number, typicalPktSz: number): void;
+  attachMcast(qp: number, gid: string, lid: number): void;
+  detachMcast(qp: number, gid: string, lid: number): void;
   setMinRnrTimer(qp: number, timer: number): void;
 }
 
@@ -34,6 +46,44 @@ export interface NativeQpSpec {
   signalAll: boolean;
   createFlags: number;
   sourceQpn: number;
+}
+
+/** struct ibv_qp_attr, with the numbers of its enums. @internal */
+export interface NativeQpAttr {
+  state?: number;
+  curState?: number;
+  pathMtu?: number;
+  pathMigState?: number;
+  qkey?: number;
+  rqPsn?: number;
+  sqPsn?: number;
+  destQpNum?: number;
+  accessFlags?: number;
+  ahAttr?: NativeAhAttr;
+  altAhAttr?: NativeAhAttr;
+  pkeyIndex?: number;
+  altPkeyIndex?: number;
+  enSqdAsyncNotify?: number;
+  maxRdAtomic?: number;
+  maxDestRdAtomic?: number;
+  minRnrTimer?: number;
+  port?: number;
+  timeout?: number;
+  retryCnt?: number;
+  rnrRetry?: number;
+  altPort?: number;
+  altTimeout?: number;
+  rateLimit?: number;
+}
+
+/** What only a query tells. @internal */
+export interface NativeQpQuery {
+  sqDraining: number;
+  maxSendWr: number;
+  maxRecvWr: number;
+  maxSendSge: number;
+  maxRecvSge: number;
+  maxInlineData: number;
 }
 
 /** @internal */

@@ -78,6 +78,11 @@ export class CompletionQueue extends AsyncEventTarget<CompletionQueueEvent> {
     return this;
   }
 
+  /** Within a callback of a completion. @internal */
+  get _dispatching(): boolean {
+    return this.#dispatching;
+  }
+
   /** @internal */
   _attach(handle: number, sink: CompletionSink): void {
     this.#sinks.set(handle, sink);

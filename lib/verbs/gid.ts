@@ -37,5 +37,7 @@ export function gidText(name: string, gid: unknown): string {
 
 /** True for the GID of a multicast group: ff00::/8, or an IPv4 multicast address mapped into IPv6. @internal */
 export function isMulticastGid(text: string): boolean {
+  const v4 = /^::ffff:(\d+)\./i.exec(text)?.[1];
+  if (v4 !== undefined) return Number(v4) >= 224 && Number(v4) < 240;
   return /^ff[0-9a-f]{2}:/i.test(text);
 }

@@ -43,7 +43,11 @@ export {
   PortCapFlags,
 } from './port.ts';
 export { ProtectionDomain } from './protection-domain.ts';
+export type { PathMigState, QpAttr } from './qp-attr.ts';
+export type { Ece, QueuePairControl } from './qp-control.ts';
 export { QpCreateFlags, type QpOptions, type QpType } from './qp-create.ts';
+export type { QpInfo } from './qp-query.ts';
+export type { QpTargetState } from './qp-state.ts';
 export { QueuePair, type QueuePairCaps } from './queue-pair.ts';
 export type { Quirk } from './quirks.ts';
 export type { WorkCompletion } from './work-completion.ts';

@@ -1,14 +1,13 @@
-import { addon, postStatus } from '../addon.ts';
+import { addon, type NativeQpAttr, postStatus } from '../addon.ts';
 import { RdmaError, WcStatus, wcError } from '../errors.ts';
 import { postError } from '../ring/post-error.ts';
 import { type OnRetired, WorkRing } from '../ring/work-ring.ts';
-import { type AsyncEvent, AsyncEventTarget, type QueuePairEvent } from './async-event.ts';
+import type { AsyncEvent } from './async-event.ts';
 import { checkInteger } from './check.ts';
 import type { CompletionQueue, CompletionSink } from './completion-queue.ts';
 import { Opcode, type QpState, qpStates, SendFlags } from './constants.ts';
-import type { Device } from './device.ts';
 import type { ProtectionDomain } from './protection-domain.ts';
-import { type QpType, qpTypeName } from './qp-create.ts';
+import { type NativeQp, QueuePairControl } from './qp-control.ts';
 import { type WorkCompletion, workCompletion } from './work-completion.ts';
 import { fillRecv, fillSend, type RecvWr, type SendWr, type SlotContext } from './work-request.ts';
 
@@ -30,9 +29,6 @@ export interface QueuePairCaps {
   readonly maxMessage: number;
 }
 
-/** A created queue pair, from the addon. @internal */
-export type NativeQp = ReturnType<typeof addon.createQp>;
-
 /** Events after which a queue pair is in the error state, or never works again. */
 const fatalEvents: ReadonlySet<string> = new Set(['QP_FATAL', 'QP_REQ_ERR', 'QP_ACCESS_ERR', 'DEVICE_FATAL']);
 
@@ -44,29 +40,27 @@ function retiredAt(retired: Retired, index: number): OnRetired | null {
 }
 
 /** A queue pair; made by {@link ProtectionDomain.createQp} or {@link CmId.createQp}. */
-export class QueuePair extends AsyncEventTarget<QueuePairEvent> implements CompletionSink {
-  readonly pd: ProtectionDomain;
+export class QueuePair extends QueuePairControl implements CompletionSink {
   readonly sendCq: CompletionQueue;
   readonly recvCq: CompletionQueue;
-  readonly type: QpType;
-  readonly qpNum: number;
   readonly caps: QueuePairCaps;
   readonly #send: WorkRing;
   readonly #recv: WorkRing;
   readonly #key: number;
   readonly #slots: SlotContext;
+  /** In the error state, for good unless it is reset. */
   #failed = false;
+  /** Its sends have failed, its receives go on (UC, UD); back to RTS by modify. */
+  #sendFailed = false;
+  #resetting = false;
   #flushTimer: NodeJS.Timeout | undefined;
 
   /** @internal */
   constructor(native: NativeQp, pd: ProtectionDomain, sendCq: CompletionQueue, recvCq: CompletionQueue) {
-    super('queue pair', native.handle);
+    super(native, pd);
     this.#key = native.handle;
-    this.pd = pd;
     this.sendCq = sendCq;
     this.recvCq = recvCq;
-    this.type = qpTypeName(native.send.type);
-    this.qpNum = native.qpNum;
     this.caps = {
       maxSendWr: native.send.maxWr,
       maxRecvWr: native.recv.maxWr,
@@ -168,7 +162,7 @@ export class QueuePair extends AsyncEventTarget<QueuePairEvent> implements Compl
   }
 
   /**
-   * Moves the queue pair to the error state (ibv_modify_qp(3)), from which it does not come back. Everything in flight is
+   * Moves the queue pair to the error state (ibv_modify_qp(3)), from which only RESET leads back. Everything in flight is
    * retired with WR_FLUSH_ERR, and so is what is posted from now on. The first error of a completion and the end of the
    * connection do the same.
    *
@@ -178,8 +172,8 @@ export class QueuePair extends AsyncEventTarget<QueuePairEvent> implements Compl
   toError(): void {
     const handle = this._handle;
     if (this.#failed) return;
-    this.#failed = true;
     addon.qpToError(handle);
+    this.#failed = true;
     this.#flushTimer = setTimeout(() => {
       if (this.#send.outstanding + this.#recv.outstanding > 0) this.close();
     }, FLUSH_MS);
@@ -195,10 +189,6 @@ export class QueuePair extends AsyncEventTarget<QueuePairEvent> implements Compl
     addon.setMinRnrTimer(this._handle, timer);
   }
 
-  get device(): Device {
-    return this.pd.device;
-  }
-
   /** @internal */
   override _react(event: AsyncEvent): void {
     if (!fatalEvents.has(event.type) || this.closed) return;
@@ -212,9 +202,60 @@ export class QueuePair extends AsyncEventTarget<QueuePairEvent> implements Compl
 
   /** @internal */
   _complete(receive: boolean, seq: number, status: number, byteLen: number, wc: number): void {
-    if (status !== WcStatus.SUCCESS && !this.closed) this.toError();
+    if (status !== WcStatus.SUCCESS && !this.closed && !this.#resetting) this.#onError(receive);
     const ring = receive ? this.#recv : this.#send;
     ring.complete(seq, status, byteLen, wc);
+  }
+
+  /**
+   * A failed send leaves a UC or UD queue pair in SQE, where it still receives and from where RTS can be asked for
+   * (InfiniBand Architecture Specification 10.3.1.6); rxe moves it to ERR instead. Any other error is the end.
+   */
+  #onError(receive: boolean): void {
+    if (this.#failed || this.#sendFailed) return;
+    if (!receive && (this.type === 'UC' || this.type === 'UD')) {
+      const state = qpStates[addon.queryQpState(this._handle)];
+      if (state === 'SQE') this.#sendFailed = true;
+      if (state !== 'ERR') return;
+    }
+    this.toError();
+  }
+
+  /** @internal */
+  protected override _returnToRts(): void {
+    this.#sendFailed = false;
+  }
+
+  /** @internal */
+  protected override _reset(handle: number, attr: NativeQpAttr, mask: number): void {
+    const queues = new Set([this.sendCq, this.recvCq]);
+    if ([...queues].some((cq) => cq._dispatching)) {
+      throw new RdmaError(
+        'ERR_RDMA_STATE',
+        'ibv_modify_qp: to RESET can not be asked for within a callback of a completion: some of the batch would be lost; do it in setImmediate()',
+        { syscall: 'ibv_modify_qp', qpNum: this.qpNum },
+      );
+    }
+    this.#resetting = true;
+    try {
+      addon.modifyQp(handle, attr, mask);
+      // What had completed before is told first; the device adds nothing any more.
+      for (const cq of queues) {
+        for (let left = cq.cqe; left > 0 && !cq.closed; ) {
+          const count = cq.poll();
+          left = count === 0 ? 0 : left - count;
+        }
+      }
+      if (this.closed) return;
+      clearTimeout(this.#flushTimer);
+      addon.retireQp(handle);
+      this.#send.retireAll(WcStatus.WR_FLUSH_ERR);
+      this.#recv.retireAll(WcStatus.WR_FLUSH_ERR);
+      this.#failed = false;
+      this.#sendFailed = false;
+    } finally {
+      this.#resetting = false;
+    }
   }
 
   #settle(): void {
@@ -242,6 +283,12 @@ export class QueuePair extends AsyncEventTarget<QueuePairEvent> implements Compl
     onRetired: Retired,
   ): void {
     const handle = this._handle;
+    if (this.#resetting) {
+      throw new RdmaError('ERR_RDMA_STATE', `${syscall}: the queue pair is being reset`, {
+        syscall,
+        qpNum: this.qpNum,
+      });
+    }
     if (this.#failed) {
       setImmediate(() => {
         for (let i = 0; i < count; i += 1) retiredAt(onRetired, i)?.(WcStatus.WR_FLUSH_ERR, 0, -1);

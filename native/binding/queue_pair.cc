@@ -53,12 +53,14 @@ rdma::QueuePairSpec Spec(const Napi::Object& from) {
 /// createQp(spec): see NativeQpSpec in lib/native/queue-pair.ts
 Napi::Value CreateQp(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const auto qp = QueuePair::Create(Spec(info[0].As<Napi::Object>()));
+  const rdma::QueuePairSpec spec = Spec(info[0].As<Napi::Object>());
+  const auto qp = QueuePair::Create(spec);
   const uint32_t handle = EnvState::From(env)->Register(qp);
   qp->Register();
   Napi::Object result = Napi::Object::New(env);
   result.Set("handle", Napi::Number::New(env, handle));
   result.Set("qpNum", Napi::Number::New(env, qp->qp_num()));
+  result.Set("port", Napi::Number::New(env, spec.id ? spec.id->id()->port_num : spec.port));
   result.Set("send", DescribeQueue(env, qp->send_queue().limits()));
   result.Set("recv", DescribeQueue(env, qp->recv_queue().limits()));
   return result;
@@ -123,6 +125,67 @@ Napi::Value QpToError(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+/// modifyQp(qp, attr, mask)
+Napi::Value ModifyQp(const Napi::CallbackInfo& info) {
+  const ibv_qp_attr attr = ToQpAttr(info[1].As<Napi::Object>());
+  Object<QueuePair>(info, 0, Kind::kQueuePair)->Modify(attr, static_cast<int>(U32(info, 2)));
+  return info.Env().Undefined();
+}
+
+Napi::Value QueryQp(const Napi::CallbackInfo& info) {
+  return FromQpAttr(info.Env(), Object<QueuePair>(info, 0, Kind::kQueuePair)->Query());
+}
+
+Napi::Value RetireQp(const Napi::CallbackInfo& info) {
+  Object<QueuePair>(info, 0, Kind::kQueuePair)->RetireAll();
+  return info.Env().Undefined();
+}
+
+Napi::Value QueryEce(const Napi::CallbackInfo& info) {
+  const ibv_ece ece = Object<QueuePair>(info, 0, Kind::kQueuePair)->QueryEce();
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("vendorId", Napi::Number::New(info.Env(), ece.vendor_id));
+  result.Set("options", Napi::Number::New(info.Env(), ece.options));
+  result.Set("compMask", Napi::Number::New(info.Env(), ece.comp_mask));
+  return result;
+}
+
+/// setEce(qp, vendorId, options, compMask)
+Napi::Value SetEce(const Napi::CallbackInfo& info) {
+  Object<QueuePair>(info, 0, Kind::kQueuePair)->SetEce({U32(info, 1), U32(info, 2), U32(info, 3)});
+  return info.Env().Undefined();
+}
+
+/// queryDataInOrder(qp, opcode, flags)
+Napi::Value QueryDataInOrder(const Napi::CallbackInfo& info) {
+  const auto qp = Object<QueuePair>(info, 0, Kind::kQueuePair);
+  return Napi::Boolean::New(info.Env(),
+                            qp->DataInOrder(static_cast<ibv_wr_opcode>(U32(info, 1)), U32(info, 2)));
+}
+
+/// modifyRateLimit(qp, rateLimit, maxBurstSz, typicalPktSz)
+Napi::Value ModifyRateLimit(const Napi::CallbackInfo& info) {
+  ibv_qp_rate_limit_attr attr = {};
+  attr.rate_limit = U32(info, 1);
+  attr.max_burst_sz = U32(info, 2);
+  attr.typical_pkt_sz = static_cast<uint16_t>(U32(info, 3));
+  Object<QueuePair>(info, 0, Kind::kQueuePair)->ModifyRateLimit(attr);
+  return info.Env().Undefined();
+}
+
+/// attachMcast(qp, gid, lid)
+Napi::Value AttachMcast(const Napi::CallbackInfo& info) {
+  Object<QueuePair>(info, 0, Kind::kQueuePair)
+      ->AttachMcast(ParseGid(Text(info, 1)), static_cast<uint16_t>(U32(info, 2)));
+  return info.Env().Undefined();
+}
+
+Napi::Value DetachMcast(const Napi::CallbackInfo& info) {
+  Object<QueuePair>(info, 0, Kind::kQueuePair)
+      ->DetachMcast(ParseGid(Text(info, 1)), static_cast<uint16_t>(U32(info, 2)));
+  return info.Env().Undefined();
+}
+
 Napi::Value SetMinRnrTimer(const Napi::CallbackInfo& info) {
   Object<QueuePair>(info, 0, Kind::kQueuePair)->SetMinRnrTimer(static_cast<uint8_t>(U32(info, 1)));
   return info.Env().Undefined();
@@ -135,6 +198,15 @@ void RegisterQueuePair(Napi::Env env, Napi::Object exports) {
   Export<AttachRings>(env, exports, "attachRings");
   Export<QueryQpState>(env, exports, "queryQpState");
   Export<QpToError>(env, exports, "qpToError");
+  Export<ModifyQp>(env, exports, "modifyQp");
+  Export<QueryQp>(env, exports, "queryQp");
+  Export<RetireQp>(env, exports, "retireQp");
+  Export<QueryEce>(env, exports, "queryEce");
+  Export<SetEce>(env, exports, "setEce");
+  Export<QueryDataInOrder>(env, exports, "queryDataInOrder");
+  Export<ModifyRateLimit>(env, exports, "modifyRateLimit");
+  Export<AttachMcast>(env, exports, "attachMcast");
+  Export<DetachMcast>(env, exports, "detachMcast");
   Export<SetMinRnrTimer>(env, exports, "setMinRnrTimer");
   ExportRaw(env, exports, "postSend", PostCallback<&QueuePair::PostSend>);
   ExportRaw(env, exports, "postRecv", PostCallback<&QueuePair::PostRecv>);

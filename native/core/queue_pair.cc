@@ -132,7 +132,8 @@ ibv_qp_state QueuePair::QueryState() const {
 void QueuePair::ToError() {
   ibv_qp_attr attr = {};
   attr.qp_state = IBV_QPS_ERR;
-  Check(ibv_modify_qp(qp_.get(), &attr, IBV_QP_STATE), "ibv_modify_qp", "to ERR");
+  Check(ibv_modify_qp(qp_.get(), &attr, IBV_QP_STATE), "ibv_modify_qp",
+        "to ERR; only from RESET is there no way, where nothing is in flight");
 }
 
 void QueuePair::SetMinRnrTimer(uint8_t timer) {
@@ -152,11 +153,9 @@ void QueuePair::OnClose() {
   }
   // rxe destroys a queue pair only when its windows have gone (kernel sw/rxe/rxe_mw.c rxe_do_bind_mw).
   send_.keys().windows().AbandonBoundBy(this);
+  DetachAll();
   qp_.reset();
-  send_cq_->AddOutstanding(-static_cast<int32_t>(send_.pins().outstanding()));
-  recv_cq_->AddOutstanding(-static_cast<int32_t>(recv_.pins().outstanding()));
-  send_.pins().RetireAll();
-  recv_.pins().RetireAll();
+  RetireAll();
   send_cq_->Detach(handle);
   recv_cq_->Detach(handle);
   send_cq_->Unreserve(send_.limits().max_wr);

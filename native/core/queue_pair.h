@@ -31,6 +31,22 @@ class QueuePair : public Object {
   ibv_qp_state QueryState() const;
   void ToError();
 
+  /// ibv_modify_qp(3). What is in flight when the state becomes RESET never completes: see RetireAll.
+  void Modify(const ibv_qp_attr& attr, int mask);
+  ibv_qp_attr Query() const;
+  /// Lets go of all that was in flight; after a move to RESET, when the device has let go of it.
+  void RetireAll();
+
+  ibv_ece QueryEce() const;
+  void SetEce(const ibv_ece& ece);
+  bool DataInOrder(ibv_wr_opcode opcode, uint32_t flags) const;
+  void ModifyRateLimit(const ibv_qp_rate_limit_attr& attr);
+
+  /// ibv_attach_mcast(3). The kernel does not destroy a queue pair that is attached
+  /// (core/uverbs_std_types_qp.c uverbs_free_qp), so closing detaches it.
+  void AttachMcast(const ibv_gid& gid, uint16_t lid);
+  void DetachMcast(const ibv_gid& gid, uint16_t lid);
+
   /// librdmacm leaves the RNR timer at 0, which means 655 ms (ibv_modify_qp(3)).
   void SetMinRnrTimer(uint8_t timer);
 
@@ -42,8 +58,17 @@ class QueuePair : public Object {
   QpPtr qp_;
   std::shared_ptr<CompletionQueue> send_cq_;
   std::shared_ptr<CompletionQueue> recv_cq_;
+  struct Group {
+    ibv_gid gid;
+    uint16_t lid;
+  };
+
+  std::vector<Group>::iterator FindGroup(const ibv_gid& gid, uint16_t lid);
+  void DetachAll() noexcept;
+
   SendQueue send_;
   RecvQueue recv_;
+  std::vector<Group> groups_;
 };
 
 }  // namespace rdma

@@ -15,6 +15,11 @@ enum class Rule : uint8_t {
   // Creating.
   kEmptyRecvQueue,
   kMapKey,
+  // Modifying and querying.
+  kManualStates,
+  kPartialQuery,
+  kModifyUnchecked,
+  kNoSqe,
   // Posting.
   kPostAnswers,
   kOpcodeTable,

@@ -15,6 +15,12 @@ uint32_t Opcodes(ibv_qp_type type) {
 }
 
 constexpr Quirk kQuirks[] = {
+    {Rule::kModifyUnchecked, "modify-unchecked",
+     "ibv_modify_qp without a state takes any attribute in any state: the library has a table of its own",
+     "kernel sw/rxe/rxe_qp.c rxe_qp_from_attr, __qp_chk_state"},
+    {Rule::kNoSqe, "no-sqe",
+     "a failed send moves a UC or UD queue pair to ERR, never to SQE: the state is queried after the error",
+     "kernel sw/rxe/rxe_req.c rxe_requester, rxe_qp_error"},
     {Rule::kPostBeforeRts, "post-before-rts",
      "what is posted before RTS is refused with EINVAL but stays in the ring and is carried out later: a "
      "send before "

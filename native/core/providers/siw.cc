@@ -26,6 +26,17 @@ constexpr Quirk kQuirks[] = {
      "failed, without an errno: a queue of the library's own occupies that offset",
      "rdma-core providers/siw/siw.c siw_create_qp, rdma/siw-abi.h SIW_INVAL_UOBJ_KEY; kernel "
      "core/ib_core_uverbs.c rdma_user_mmap_entry_insert"},
+    {Rule::kManualStates, "manual-states",
+     "ibv_modify_qp to RTR answers success and does nothing, RTS is EINVAL, SQD ends the stream, nothing "
+     "leads back "
+     "from ERR: only rdma_cm connects an iWARP queue pair, and all but INIT to INIT, RTS to RTS and ERR is "
+     "refused",
+     "kernel sw/siw/siw_qp.c siw_qp_nextstate_from_idle, siw_qp_modify"},
+    {Rule::kPartialQuery, "partial-query",
+     "ibv_query_qp writes the state (INIT for RESET), the capabilities, the MTU, the access (always all) and "
+     "the two READ "
+     "limits, each in the other's place: the library puts them right and leaves out the rest",
+     "kernel sw/siw/siw_verbs.c siw_query_qp"},
     {Rule::kPostAnswers, "post-answers",
      "ibv_post_send may return 0, -1 or -errno for a refused work request; what bad_wr names counts as "
      "refused, "

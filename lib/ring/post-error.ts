@@ -6,46 +6,147 @@ const f = layout.postStatus;
 
 const hex = (value: number): string => `0x${value.toString(16)}`;
 
-/** By enum class PostCheck of native/core/layout.h. */
-const checks: readonly ((value: number, limit: number, sge: number) => [code: string, text: string])[] = [
-  () => ['EINVAL', 'the provider refused it'],
-  () => ['ERR_RDMA_CLOSED', 'the queue pair is closed'],
-  (n, free) => ['ENOBUFS', `${n} work requests do not fit into the queue, which has room for ${free}`],
-  (op) => ['EOPNOTSUPP', `opcode ${op} is not one that this device takes`],
-  (flags, known) => ['ERR_INVALID_ARG_VALUE', `send flags ${hex(flags)} are not all known (${hex(known)})`],
-  (op) => ['ERR_INVALID_ARG_VALUE', `INLINE is only for SEND and RDMA WRITE, not for opcode ${op}`],
-  () => ['EOPNOTSUPP', 'this device blocks its send queue for ever on a READ with FENCE'],
-  (n, max) => ['ERR_OUT_OF_RANGE', `${n} SGEs, but this queue takes at most ${max}`],
-  (n, max) => ['ERR_OUT_OF_RANGE', `an RDMA READ into ${n} SGEs, but this device takes at most ${max}`],
-  (key, _, i) => [
+const opcodes: Readonly<Record<number, string>> = {
+  0: 'RDMA_WRITE',
+  1: 'RDMA_WRITE_WITH_IMM',
+  2: 'SEND',
+  3: 'SEND_WITH_IMM',
+  4: 'RDMA_READ',
+  5: 'ATOMIC_CMP_AND_SWP',
+  6: 'ATOMIC_FETCH_AND_ADD',
+  7: 'LOCAL_INV',
+  8: 'BIND_MW',
+  9: 'SEND_WITH_INV',
+  14: 'FLUSH',
+  15: 'ATOMIC_WRITE',
+};
+const types: Readonly<Record<number, string>> = {
+  2: 'RC',
+  3: 'UC',
+  4: 'UD',
+  8: 'RAW_PACKET',
+  9: 'XRC_SEND',
+  10: 'XRC_RECV',
+};
+const states = ['RESET', 'INIT', 'RTR', 'RTS'];
+const flagNames: Readonly<Record<number, string>> = {
+  1: 'FENCE',
+  2: 'SIGNALED',
+  4: 'SOLICITED',
+  8: 'INLINE',
+};
+
+const opcodeOf = (op: number): string =>
+  opcodes[op] === undefined ? `opcode ${op}` : `opcode ${op} (${opcodes[op]})`;
+
+type Describe = (value: number, limit: number, sge: number) => [code: string, text: string];
+
+/** By enum class PostCheck of native/core/layout.h, which names them in this order. */
+export const checks = {
+  none: () => ['EINVAL', 'the provider refused it'],
+  closed: () => ['ERR_RDMA_CLOSED', 'the queue pair is closed'],
+  ring: (n, free) => ['ENOBUFS', `${n} work requests do not fit into the queue, which has room for ${free}`],
+  opcode: (op) => ['EOPNOTSUPP', `${opcodeOf(op)} is not one that this device takes`],
+  flags: (flags, known) => [
+    'ERR_INVALID_ARG_VALUE',
+    `send flags ${hex(flags)} are not all known (${hex(known)})`,
+  ],
+  inlineOpcode: (op) => [
+    'ERR_INVALID_ARG_VALUE',
+    `INLINE is only for SEND and RDMA WRITE here, not for ${opcodeOf(op)}`,
+  ],
+  fenceRead: () => [
+    'EOPNOTSUPP',
+    'this device blocks its send queue for ever on a READ with FENCE (quirk read-fence)',
+  ],
+  numSge: (n, max) => ['ERR_OUT_OF_RANGE', `${n} SGEs, but this queue takes at most ${max}`],
+  readSge: (n, max) => [
+    'ERR_OUT_OF_RANGE',
+    `an RDMA READ into ${n} SGEs, but this device takes at most ${max}`,
+  ],
+  lkey: (key, _, i) => [
     'ERR_INVALID_ARG_VALUE',
     `SGE ${i}: lkey ${hex(key)} is of no open memory region of this domain`,
   ],
-  (n, size, i) => [
+  range: (n, size, i) => [
     'ERR_OUT_OF_RANGE',
     `SGE ${i}: its ${n} bytes are not all inside its memory region of ${size} bytes`,
   ],
-  (key, _, i) => [
+  localWrite: (key, _, i) => [
     'ERR_INVALID_ARG_VALUE',
     `SGE ${i}: the region of lkey ${hex(key)} lacks LOCAL_WRITE, and is written to`,
   ],
-  (n, max) => ['ERR_OUT_OF_RANGE', `${n} bytes inline, but this queue pair takes at most ${max}`],
-  (n, max) => ['ERR_OUT_OF_RANGE', `a message of ${n} bytes, but this port carries at most ${max}`],
-];
+  inlineLength: (n, max) => [
+    'ERR_OUT_OF_RANGE',
+    `${n} bytes inline, but this queue pair takes at most ${max}`,
+  ],
+  messageLength: (n, max) => [
+    'ERR_OUT_OF_RANGE',
+    `a message of ${n} bytes, but this port carries at most ${max}`,
+  ],
+  opcodeOfType: (op, type) => [
+    'ERR_INVALID_ARG_VALUE',
+    `${opcodeOf(op)} is not one that ${types[type] ?? 'such'} queue pairs have (ibv_post_send(3))`,
+  ],
+  notReady: (state, needed) => [
+    'ENOTCONN',
+    `the queue pair is in the state ${states[state] ?? state}: connect it first, to ${states[needed]} at least`,
+  ],
+  flagOpcode: (flag, op) => [
+    'ERR_INVALID_ARG_VALUE',
+    `${flagNames[flag] ?? hex(flag)} is not for ${opcodeOf(op)} of this queue pair (ibv_post_send(3))`,
+  ],
+  noSges: (op) => ['ERR_INVALID_ARG_VALUE', `${opcodeOf(op)} takes no SGEs`],
+  atomicLength: (n, sges) => [
+    'ERR_OUT_OF_RANGE',
+    `an atomic needs one SGE of 8 bytes for the old value, not ${n} bytes in ${sges} SGEs`,
+  ],
+  atomicAlignment: (addr, multiple) => [
+    'ERR_OUT_OF_RANGE',
+    `remoteAddr …${hex(addr)} of an atomic must be divisible by ${multiple}`,
+  ],
+  addressHandle: () => [
+    'ERR_INVALID_ARG_VALUE',
+    'ah is no open address handle of the protection domain of this queue pair',
+  ],
+  remoteQpn: (qpn, max) => ['ERR_OUT_OF_RANGE', `remoteQpn ${qpn} is more than ${max}`],
+  tinyStraddle: (n, first) => [
+    'EOPNOTSUPP',
+    `an RDMA READ of ${n} bytes whose remote range crosses a 4096-byte page would arrive damaged from this device ` +
+      `(quirk tiny-straddle): post two, of ${first} and ${n - first} bytes`,
+  ],
+  extended: (op) => [
+    'EOPNOTSUPP',
+    `${opcodeOf(op)} needs ibv_wr_post(3), which this queue pair lacks for it` +
+      (op === 14 ? ': FLUSH came with rdma-core 45' : ''),
+  ],
+  flush: (type, level) => [
+    'ERR_OUT_OF_RANGE',
+    `flushType ${type} must be of FlushType and flushLevel ${level} one of FlushLevel`,
+  ],
+  unclear: () => [
+    'EIO',
+    'the provider failed without naming a work request: those before may be carried out',
+  ],
+} as const satisfies Record<string, Describe>;
+
+const list: readonly Describe[] = Object.values(checks);
+const CHECK_NONE = 0;
+const CHECK_UNCLEAR = list.indexOf(checks.unclear);
 
 /** The error of a failed post; [errno] is what the addon returned, [status] its record. */
 export function postError(syscall: string, errno: number, status: Uint32Array, qpNum: number): RdmaError {
   const check = status[f.check] as number;
   const wrIndex = status[f.wr_index] as number;
   const posted = status[f.posted] as number;
-  const describe = checks[check] ?? (checks[0] as (typeof checks)[0]);
+  const describe = list[check] ?? checks.none;
   const [code, text] = describe(
     status[f.value] as number,
     status[f.limit] as number,
     status[f.sge_index] as number,
   );
   return new RdmaError(
-    check === 0 ? errnoName(-errno) : code,
+    check === CHECK_NONE || check === CHECK_UNCLEAR ? errnoName(-errno) : code,
     `${syscall}: work request ${wrIndex}: ${text}${posted > 0 ? `; ${posted} before it are on their way` : ''}`,
     { syscall, errno: -errno, wrIndex, posted, qpNum },
   );

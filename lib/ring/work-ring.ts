@@ -89,6 +89,25 @@ export class WorkRing {
     words[base + WR.remote_addr_hi] = remoteHi;
   }
 
+  /** The operands of atomics, ATOMIC_WRITE, FLUSH and BIND_MW; see native/core/layout.h. */
+  setOperands(seq: number, argLo: number, argHi: number, arg2Lo: number, arg2Hi: number): void {
+    const words = this.#words;
+    const base = (seq & this.#mask) * WR.words;
+    words[base + WR.arg_lo] = argLo;
+    words[base + WR.arg_hi] = argHi;
+    words[base + WR.arg2_lo] = arg2Lo;
+    words[base + WR.arg2_hi] = arg2Hi;
+  }
+
+  /** Where a message of a UD or XRC_SEND queue pair goes. */
+  setTarget(seq: number, object: number, remoteQpn: number, remoteQkey: number): void {
+    const words = this.#words;
+    const base = (seq & this.#mask) * WR.words;
+    words[base + WR.object] = object;
+    words[base + WR.remote_qpn] = remoteQpn;
+    words[base + WR.remote_qkey] = remoteQkey;
+  }
+
   setSge(seq: number, index: number, addr: number, length: number, lkey: number): void {
     const words = this.#words;
     const base = this.#sgeBase + ((seq & this.#mask) * this.limits.maxSge + index) * SGE.words;
@@ -108,10 +127,10 @@ export class WorkRing {
   /** Takes note that the next work request is on its way, and whom to tell when it is retired. */
   posted(retired: OnRetired | null): void {
     const slot = this.#tail & this.#mask;
+    // The addon has added SIGNALED where the queue pair or the device wants it.
     const flags = this.#words[slot * WR.words + WR.send_flags] as number;
     this.#retired[slot] = retired;
-    const signalled = this.limits.signalAll || (flags & IBV_SEND_SIGNALED) !== 0;
-    this.#states[slot] = signalled ? SIGNALLED : UNSIGNALLED;
+    this.#states[slot] = (flags & IBV_SEND_SIGNALED) !== 0 ? SIGNALLED : UNSIGNALLED;
     this.#tail = (this.#tail + 1) >>> 0;
   }
 

@@ -184,9 +184,9 @@ export class RwContext {
       const { sges, offset, signal } = list[i]!;
       const flags = i === last || signal ? base | SendFlags.SIGNALED : base;
       if (mapping.inlineBytes === undefined) {
-        wrs.push({ opcode, sges, flags, remoteAddr: remoteAddr + offset, rkey });
+        wrs.push({ opcode, sges, flags, remoteAddr: remoteAddr + offset, rkey } as SendWr);
       } else {
-        wrs.push({ opcode, sges: [], inline: mapping.inlineBytes, flags, remoteAddr, rkey });
+        wrs.push({ opcode, inline: mapping.inlineBytes, flags, remoteAddr, rkey } as SendWr);
       }
     }
   }

@@ -1,13 +1,26 @@
 /** Names of the verbs' numbers, as in infiniband/verbs.h. */
 
-/** Opcodes of work requests (enum ibv_wr_opcode, ibv_post_send(3)). */
+/** Opcodes of work requests (enum ibv_wr_opcode, ibv_post_send(3)); FLUSH and ATOMIC_WRITE of ibv_wr_post(3). */
 export const Opcode = {
   RDMA_WRITE: 0,
   RDMA_WRITE_WITH_IMM: 1,
   SEND: 2,
   SEND_WITH_IMM: 3,
   RDMA_READ: 4,
+  ATOMIC_CMP_AND_SWP: 5,
+  ATOMIC_FETCH_AND_ADD: 6,
+  LOCAL_INV: 7,
+  BIND_MW: 8,
+  SEND_WITH_INV: 9,
+  FLUSH: 14,
+  ATOMIC_WRITE: 15,
 } as const;
+
+/** What a FLUSH makes sure of: that other devices see the data, or that it outlives a loss of power (ibv_wr_post(3)). */
+export const FlushType = { GLOBAL: 1, PERSISTENT: 2 } as const;
+
+/** What a FLUSH covers: a range, or everything that was written to the region. */
+export const FlushLevel = { RANGE: 0, MR: 1 } as const;
 
 /** Flags of work requests (enum ibv_send_flags, ibv_post_send(3)). */
 export const SendFlags = { FENCE: 1, SIGNALED: 2, SOLICITED: 4, INLINE: 8 } as const;
@@ -24,7 +37,22 @@ export const Access = {
 } as const;
 
 /** Opcodes of completions (enum ibv_wc_opcode, ibv_poll_cq(3)). */
-export const WcOpcode = { SEND: 0, RDMA_WRITE: 1, RDMA_READ: 2, RECV: 128, RECV_RDMA_WITH_IMM: 129 } as const;
+export const WcOpcode = {
+  SEND: 0,
+  RDMA_WRITE: 1,
+  RDMA_READ: 2,
+  COMP_SWAP: 3,
+  FETCH_ADD: 4,
+  BIND_MW: 5,
+  LOCAL_INV: 6,
+  FLUSH: 8,
+  ATOMIC_WRITE: 9,
+  RECV: 128,
+  RECV_RDMA_WITH_IMM: 129,
+} as const;
+
+/** Flags of completions (enum ibv_wc_flags, ibv_poll_cq(3)). */
+export const WcFlags = { GRH: 1, WITH_IMM: 2, IP_CSUM_OK: 4, WITH_INV: 8 } as const;
 
 /** States of a queue pair, by number (enum ibv_qp_state). */
 export const qpStates = ['RESET', 'INIT', 'RTR', 'RTS', 'SQD', 'SQE', 'ERR'] as const;

@@ -13,7 +13,17 @@ export {
   type SharedReceiveQueueEvent,
 } from './async-event.ts';
 export { CompletionQueue, type CqOptions } from './completion-queue.ts';
-export { Access, Opcode, type PortState, type QpState, SendFlags, WcOpcode } from './constants.ts';
+export {
+  Access,
+  FlushLevel,
+  FlushType,
+  Opcode,
+  type PortState,
+  type QpState,
+  SendFlags,
+  WcFlags,
+  WcOpcode,
+} from './constants.ts';
 export { Device, type DeviceInfo, listDevices, openDevice, type Transport } from './device.ts';
 export {
   type AtomicCap,
@@ -51,4 +61,22 @@ export type { QpTargetState } from './qp-state.ts';
 export { QueuePair, type QueuePairCaps } from './queue-pair.ts';
 export type { Quirk } from './quirks.ts';
 export type { WorkCompletion } from './work-completion.ts';
-export type { RecvWr, SendWr, Sge } from './work-request.ts';
+export type {
+  AtomicCmpAndSwp,
+  AtomicFetchAndAdd,
+  AtomicWrite,
+  DatagramTarget,
+  Flush,
+  Payload,
+  RdmaRead,
+  RdmaWrite,
+  RdmaWriteWithImm,
+  RecvWr,
+  RemoteRange,
+  SendMessage,
+  SendMessageWithImm,
+  SendMessageWithInv,
+  SendWr,
+  Sge,
+  XrcTarget,
+} from './work-request.ts';

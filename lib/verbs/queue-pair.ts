@@ -9,7 +9,8 @@ import { Opcode, type QpState, qpStates, SendFlags } from './constants.ts';
 import type { ProtectionDomain } from './protection-domain.ts';
 import { type NativeQp, QueuePairControl } from './qp-control.ts';
 import { type WorkCompletion, workCompletion } from './work-completion.ts';
-import { fillRecv, fillSend, type RecvWr, type SendWr, type SlotContext } from './work-request.ts';
+import type { RecvWr, SendWr } from './work-request.ts';
+import { fillRecv, fillSend, type SlotContext } from './work-request-slot.ts';
 
 /** How long a device may take to flush a queue pair in the error state; siw never flushes what was posted after it. */
 const FLUSH_MS = 1000;
@@ -70,7 +71,7 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
       maxInlineData: native.send.maxInline,
       maxMessage: native.send.maxMessage,
     };
-    this.#slots = { qpNum: native.qpNum, signalReads: pd.device.provider === 'siw' };
+    this.#slots = { qpNum: native.qpNum, type: this.type, pd };
     this.#send = new WorkRing(native.send);
     this.#recv = new WorkRing(native.recv);
     addon.attachRings(native.handle, this.#send.memory, this.#recv.memory);

@@ -1,9 +1,6 @@
-/** Work requests as objects, and how they become slots of a queue's ring. */
-import { invalidArgument, RdmaError } from '../errors.ts';
-import type { WorkRing } from '../ring/work-ring.ts';
-import { Opcode, SendFlags } from './constants.ts';
-
-const TWO_32 = 0x1_0000_0000;
+/** Work requests as objects: one type for each opcode, with the fields of the manual page in camelCase. */
+import type { AddressHandle } from './address-handle.ts';
+import type { Opcode } from './constants.ts';
 
 /** A piece of registered memory (struct ibv_sge). */
 export interface Sge {
@@ -15,132 +12,152 @@ export interface Sge {
   readonly lkey: number;
 }
 
-/** A work request of the send queue (struct ibv_send_wr). */
-export interface SendWr {
-  /** One of {@link Opcode}. */
-  readonly opcode: number;
-  readonly sges: readonly Sge[];
-  /** Bytes that are copied now and sent inline; instead of SGEs. */
-  readonly inline?: Uint8Array;
+interface Flagged {
   /** Of {@link SendFlags}. */
   readonly flags?: number;
-  /** For RDMA READ and WRITE. */
-  readonly remoteAddr?: number | bigint;
-  /** For RDMA READ and WRITE. */
-  readonly rkey?: number;
-  /** 32 bits, for the opcodes WITH_IMM. */
-  readonly immData?: number;
 }
+
+/** What is sent: memory, or bytes that are copied when the work request is posted. */
+export type Payload =
+  | { readonly sges: readonly Sge[]; readonly inline?: undefined }
+  | {
+      /** At most maxInlineData bytes. */
+      readonly inline: Uint8Array;
+      readonly sges?: readonly Sge[];
+    };
+
+/** Where a message of a UD queue pair goes (wr.ud). */
+export interface DatagramTarget {
+  /** UD: of the queue pair's protection domain. */
+  readonly ah?: AddressHandle;
+  /** UD: number of the peer's queue pair, 24 bits. */
+  readonly remoteQpn?: number;
+  /** UD: key of the peer's queue pair, 32 bits. */
+  readonly remoteQkey?: number;
+}
+
+/** Which receive queue a message of an XRC_SEND queue pair is for (qp_type.xrc). */
+export interface XrcTarget {
+  /** XRC_SEND: number of the peer's shared receive queue, 24 bits. */
+  readonly remoteSrqn?: number;
+}
+
+/** Memory of the peer (wr.rdma, wr.atomic). */
+export interface RemoteRange {
+  /** Address as the peer's region has it; a bigint above 2^53 - 1. */
+  readonly remoteAddr: number | bigint;
+  /** The peer's key for it, 32 bits. */
+  readonly rkey: number;
+}
+
+/** SEND (ibv_post_send(3)). */
+export type SendMessage = { readonly opcode: typeof Opcode.SEND } & Flagged &
+  Payload &
+  DatagramTarget &
+  XrcTarget;
+
+/** SEND_WITH_IMM: 32 bits come with the message. */
+export type SendMessageWithImm = {
+  readonly opcode: typeof Opcode.SEND_WITH_IMM;
+  /** In host byte order. */
+  readonly immData: number;
+} & Flagged &
+  Payload &
+  DatagramTarget &
+  XrcTarget;
+
+/** SEND_WITH_INV: the message ends the validity of one of the peer's rkeys. */
+export type SendMessageWithInv = {
+  readonly opcode: typeof Opcode.SEND_WITH_INV;
+  /** The peer's rkey. */
+  readonly invalidateRkey: number;
+} & Flagged &
+  Payload &
+  XrcTarget;
+
+/** RDMA_WRITE. */
+export type RdmaWrite = { readonly opcode: typeof Opcode.RDMA_WRITE } & Flagged &
+  Payload &
+  RemoteRange &
+  XrcTarget;
+
+/** RDMA_WRITE_WITH_IMM: takes a receive of the peer, which gets the 32 bits. */
+export type RdmaWriteWithImm = {
+  readonly opcode: typeof Opcode.RDMA_WRITE_WITH_IMM;
+  /** In host byte order. */
+  readonly immData: number;
+} & Flagged &
+  Payload &
+  RemoteRange &
+  XrcTarget;
+
+/** RDMA_READ: into regions with LOCAL_WRITE. */
+export type RdmaRead = {
+  readonly opcode: typeof Opcode.RDMA_READ;
+  readonly sges: readonly Sge[];
+  readonly inline?: undefined;
+} & Flagged &
+  RemoteRange &
+  XrcTarget;
+
+interface Atomic extends Flagged, RemoteRange, XrcTarget {
+  /** One SGE of 8 bytes, in a region with LOCAL_WRITE: gets the old value, in host byte order. */
+  readonly sges: readonly Sge[];
+  readonly inline?: undefined;
+}
+
+/** ATOMIC_CMP_AND_SWP: 8 bytes at an address divisible by 8, in a region with REMOTE_ATOMIC. */
+export interface AtomicCmpAndSwp extends Atomic {
+  readonly opcode: typeof Opcode.ATOMIC_CMP_AND_SWP;
+  /** What must be there; 64 bits. */
+  readonly compareAdd: number | bigint;
+  /** What takes its place; 64 bits. */
+  readonly swap: number | bigint;
+}
+
+/** ATOMIC_FETCH_AND_ADD: 8 bytes at an address divisible by 8, in a region with REMOTE_ATOMIC. */
+export interface AtomicFetchAndAdd extends Atomic {
+  readonly opcode: typeof Opcode.ATOMIC_FETCH_AND_ADD;
+  /** What is added; 64 bits, the sum wraps. */
+  readonly compareAdd: number | bigint;
+}
+
+/** ATOMIC_WRITE: 8 bytes at an address divisible by 8 are replaced at once (ibv_wr_post(3)). */
+export interface AtomicWrite extends Flagged, RemoteRange, XrcTarget {
+  readonly opcode: typeof Opcode.ATOMIC_WRITE;
+  /** The new 8 bytes, as a number in host byte order. */
+  readonly value: number | bigint;
+  readonly sges?: undefined;
+  readonly inline?: undefined;
+}
+
+/** FLUSH: completes when earlier writes to the range have become visible or persistent (ibv_wr_post(3)). */
+export interface Flush extends Flagged, RemoteRange, XrcTarget {
+  readonly opcode: typeof Opcode.FLUSH;
+  /** Bytes of the range; unused with level MR. */
+  readonly length: number;
+  /** Of {@link FlushType}. */
+  readonly flushType: number;
+  /** One of {@link FlushLevel}; RANGE by default. */
+  readonly flushLevel?: number;
+  readonly sges?: undefined;
+  readonly inline?: undefined;
+}
+
+/** A work request of the send queue (struct ibv_send_wr), by its opcode. */
+export type SendWr =
+  | SendMessage
+  | SendMessageWithImm
+  | SendMessageWithInv
+  | RdmaWrite
+  | RdmaWriteWithImm
+  | RdmaRead
+  | AtomicCmpAndSwp
+  | AtomicFetchAndAdd
+  | AtomicWrite
+  | Flush;
 
 /** A work request of the receive queue (struct ibv_recv_wr). */
 export interface RecvWr {
   readonly sges: readonly Sge[];
-}
-
-/** What the filling of a slot must know of its queue pair. @internal */
-export interface SlotContext {
-  readonly qpNum: number;
-  /** READs are always signalled (siw). */
-  readonly signalReads: boolean;
-}
-
-function fillSges(
-  ring: WorkRing,
-  seq: number,
-  sges: readonly Sge[],
-  index: number,
-  context: SlotContext,
-): void {
-  if (!Array.isArray(sges)) {
-    throw invalidArgument(
-      'ERR_INVALID_ARG_TYPE',
-      `work request ${index}: sges must be an array of {addr, length, lkey}`,
-    );
-  }
-  if (sges.length > ring.limits.maxSge) {
-    throw new RdmaError(
-      'ERR_OUT_OF_RANGE',
-      `work request ${index}: ${sges.length} SGEs, but this queue takes at most ${ring.limits.maxSge}`,
-      { wrIndex: index, posted: 0, qpNum: context.qpNum },
-    );
-  }
-  for (let i = 0; i < sges.length; i += 1) {
-    const { addr, length, lkey } = sges[i] as Sge;
-    // Written so that NaN, fractions and everything that is not a number fail too.
-    if (!(addr >= 0 && addr <= Number.MAX_SAFE_INTEGER && Number.isInteger(addr))) {
-      throw invalidArgument(
-        'ERR_OUT_OF_RANGE',
-        `work request ${index}: SGE ${i}: addr ${addr} is not an address`,
-      );
-    }
-    if (length >>> 0 !== length) {
-      throw invalidArgument(
-        'ERR_OUT_OF_RANGE',
-        `work request ${index}: SGE ${i}: length ${length} is not in 0 … 2^32 - 1`,
-      );
-    }
-    ring.setSge(seq, i, addr, length, lkey);
-  }
-}
-
-/** Fills the slot of [seq] with [wr], the work request [index] of its batch. @internal */
-export function fillRecv(ring: WorkRing, seq: number, wr: RecvWr, index: number, context: SlotContext): void {
-  const { sges } = wr;
-  fillSges(ring, seq, sges, index, context);
-  ring.setWorkRequest(seq, 0, SendFlags.SIGNALED, sges.length, 0, 0, 0, 0);
-}
-
-/** Fills the slot of [seq] with [wr], the work request [index] of its batch. @internal */
-export function fillSend(ring: WorkRing, seq: number, wr: SendWr, index: number, context: SlotContext): void {
-  const remote = wr.remoteAddr ?? 0;
-  let lo: number;
-  let hi: number;
-  if (typeof remote === 'bigint') {
-    lo = Number(remote & 0xffff_ffffn);
-    hi = Number((remote >> 32n) & 0xffff_ffffn);
-  } else {
-    if (!(remote >= 0 && Number.isSafeInteger(remote))) {
-      throw invalidArgument(
-        'ERR_OUT_OF_RANGE',
-        `work request ${index}: remoteAddr ${remote} is not an address; above 2^53 - 1 give a bigint`,
-      );
-    }
-    lo = remote >>> 0;
-    hi = (remote / TWO_32) >>> 0;
-  }
-  const { inline } = wr;
-  // siw completes what follows a READ before the READ: only a completion of its own tells that a READ is done.
-  const flags = context.signalReads && wr.opcode === Opcode.RDMA_READ ? SendFlags.SIGNALED : 0;
-  if (inline === undefined) {
-    fillSges(ring, seq, wr.sges, index, context);
-    ring.setWorkRequest(
-      seq,
-      wr.opcode,
-      flags | (wr.flags ?? 0),
-      wr.sges.length,
-      lo,
-      hi,
-      wr.rkey ?? 0,
-      wr.immData ?? 0,
-    );
-    return;
-  }
-  if (inline.length > ring.limits.maxInline) {
-    throw new RdmaError(
-      'ERR_OUT_OF_RANGE',
-      `work request ${index}: ${inline.length} bytes inline, but this queue pair takes at most ${ring.limits.maxInline}`,
-      { wrIndex: index, posted: 0, qpNum: context.qpNum },
-    );
-  }
-  ring.setWorkRequest(
-    seq,
-    wr.opcode,
-    (wr.flags ?? 0) | SendFlags.INLINE,
-    0,
-    lo,
-    hi,
-    wr.rkey ?? 0,
-    wr.immData ?? 0,
-  );
-  ring.setInline(seq, inline);
 }

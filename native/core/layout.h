@@ -12,11 +12,11 @@ namespace rdma {
 /// One send or receive work request; its SGEs lie in the SGE ring at slot * max_sge.
 struct WorkRequestSlot {
   uint32_t opcode;         // IBV_WR_*; unused by receives
-  uint32_t send_flags;     // IBV_SEND_*
+  uint32_t send_flags;     // IBV_SEND_*; posting writes back what it has added
   uint32_t num_sge;        // SGEs in the SGE ring
   uint32_t inline_length;  // bytes in the slot's inline area, when send_flags has INLINE and num_sge is 0
   uint32_t imm_data;       // host byte order; the rkey to invalidate for SEND_WITH_INV and LOCAL_INV
-  uint32_t rkey;           // of the remote memory; the new rkey for BIND_MW
+  uint32_t rkey;           // of the remote memory; for BIND_MW the new rkey, 0 to take the next one
   uint32_t remote_addr_lo;
   uint32_t remote_addr_hi;
   // What only some opcodes and queue pair types have; arg_lo/hi and arg2_lo/hi are, by opcode:
@@ -29,7 +29,7 @@ struct WorkRequestSlot {
   uint32_t arg2_lo;
   uint32_t arg2_hi;
   uint32_t object;       // handle of the address handle (UD) or of the memory window (BIND_MW)
-  uint32_t object2;      // handle of the region that the window is bound to (BIND_MW)
+  uint32_t object2;      // lkey of the region that the window is bound to (BIND_MW)
   uint32_t remote_qpn;   // UD; the remote SRQ's number (XRC)
   uint32_t remote_qkey;  // UD; access flags (BIND_MW)
 };
@@ -96,6 +96,27 @@ enum class PostCheck : uint32_t {
   kLocalWrite,
   kInlineLength,
   kMessageLength,
+  kOpcodeOfType,  // limit: the type of the queue pair
+  kNotReady,      // value: the state of the queue pair
+  kFlagOpcode,    // value: the flag; limit: the opcode
+  kNoSges,        // value: the opcode
+  kAtomicLength,
+  kAtomicAlignment,
+  kAddressHandle,
+  kRemoteQpn,
+  kTinyStraddle,
+  kExtended,  // value: the opcode
+  kFlush,     // value: type | level << 8
+  kUnclear,   // the provider failed and named no work request
+  kWindow,
+  kWindowRegion,  // value: the region's lkey
+  kWindowRange,
+  kWindowAccess,  // value: the access; limit: what a window can have
+  kWindowLocalWrite,
+  kWindowLength,
+  kWindowKey,   // value: the wanted rkey; limit: the present one
+  kInvalidate,  // value: the rkey
+  kCount,
 };
 
 }  // namespace rdma

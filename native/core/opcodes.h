@@ -11,7 +11,7 @@ namespace rdma {
 inline constexpr uint32_t kWrFlush = 14;
 inline constexpr uint32_t kWrAtomicWrite = 15;
 inline constexpr uint64_t kQpExWithAtomicWrite = 1u << 12;
-inline constexpr uint64_t kQpExWithFlush = 1u << 13;
+inline constexpr uint64_t kQpExWithFlush = 1u << 11;
 
 /// The bit of an opcode in a set of opcodes; 0 for what is no opcode of a work request.
 constexpr uint32_t OpcodeBit(uint32_t opcode) noexcept { return opcode < 32 ? 1u << opcode : 0; }

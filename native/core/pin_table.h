@@ -28,6 +28,8 @@ class PinTable {
     pins_[size_t{seq & mask_} * max_pins_ + counts_[seq & mask_]++] = object;
     object->Pin();
   }
+  /// [seq] has a completion of its own.
+  void Signal(uint32_t seq) noexcept { states_[seq & mask_] = State::kSignalled; }
   void Drop(uint32_t seq);
   void Posted(uint32_t count) noexcept { tail_ += count; }
 

@@ -5,97 +5,217 @@
 #include <cerrno>
 #include <cstring>
 
+#include "address_handle.h"
+#include "error.h"
 #include "opcodes.h"
 
 namespace rdma {
 
 namespace {
 
-constexpr uint32_t kKnownFlags = IBV_SEND_FENCE | IBV_SEND_SIGNALED | IBV_SEND_SOLICITED | IBV_SEND_INLINE;
+/// From this many bytes on siw gives pages to TCP without copying them (kernel sw/siw/siw.h SENDPAGE_THRESH).
+constexpr uint64_t kZeroCopy = 4096;
+constexpr uint32_t kMaxQpn = 0xffffff;
+
+/// Headers of rdma-core before 45 have no FLUSH.
+template <typename Qp>
+concept HasFlush = requires(Qp* qp) { qp->wr_flush(qp, 0u, uint64_t{0}, size_t{0}, uint8_t{0}, uint8_t{0}); };
+
+template <typename Qp>
+void Flush(Qp* qp, const ibv_send_wr& wr) {
+  if constexpr (HasFlush<Qp>) {
+    const auto kind = wr.wr.atomic.swap;
+    qp->wr_flush(qp, wr.wr.atomic.rkey, wr.wr.atomic.remote_addr, wr.wr.atomic.compare_add,
+                 static_cast<uint8_t>(kind), static_cast<uint8_t>(kind >> 32));
+  } else {
+    static_cast<void>(qp);
+    static_cast<void>(wr);
+  }
+}
+
+/// The opcodes that a queue takes: what its type has, its provider carries out and it was created for.
+uint32_t OpcodesOf(const QueueLimits& limits) {
+  uint32_t opcodes = limits.rules->opcodes(limits.type) & ~kExtended;
+  if ((limits.send_ops & kQpExWithAtomicWrite) != 0) opcodes |= OpcodeBit(kWrAtomicWrite);
+  if (HasFlush<ibv_qp_ex> && (limits.send_ops & kQpExWithFlush) != 0) opcodes |= OpcodeBit(kWrFlush);
+  return opcodes;
+}
 
 }  // namespace
 
 SendQueue::SendQueue(const QueueLimits& limits, std::shared_ptr<KeyTable> keys)
     : WorkQueue(limits, std::move(keys)),
-      opcodes_(limits.rules->opcodes(limits.type) & ~kExtended),
-      wrs_(limits.capacity) {}
+      opcodes_(OpcodesOf(limits)),
+      wrs_(limits.capacity),
+      routes_(limits.capacity) {}
 
-bool SendQueue::Check(const WorkRequestSlot& slot, PostStatus* status) const noexcept {
-  const uint32_t bit = OpcodeBit(slot.opcode);
-  if ((opcodes_ & bit) == 0) return Refuse(status, PostCheck::kOpcode, slot.opcode, 0);
-  if ((slot.send_flags & ~kKnownFlags) != 0) {
-    return Refuse(status, PostCheck::kFlags, slot.send_flags, kKnownFlags);
+bool SendQueue::TranslateInline(uint32_t seq, const WorkRequestSlot& slot, uint32_t index, PostStatus* status,
+                                uint32_t* num_sge, uint64_t* length) {
+  if (slot.num_sge != 0) {
+    if (!Translate(seq, index, false, status, num_sge, length)) return false;
+  } else {
+    *length = slot.inline_length;
+    *num_sge = 1;
   }
-  if ((slot.send_flags & IBV_SEND_INLINE) != 0 && (limits_.rules->inline_opcodes() & bit) == 0) {
-    return Refuse(status, PostCheck::kInlineOpcode, slot.opcode, 0);
+  if (*length > limits_.max_inline) {
+    return Refuse(status, PostCheck::kInlineLength, static_cast<uint32_t>(*length), limits_.max_inline);
   }
-  if ((slot.send_flags & IBV_SEND_FENCE) != 0 && slot.opcode == IBV_WR_RDMA_READ &&
-      limits_.rules->Has(Rule::kReadFence)) {
-    return Refuse(status, PostCheck::kFenceRead, slot.opcode, 0);
-  }
-  if (slot.opcode == IBV_WR_RDMA_READ && slot.num_sge > limits_.max_sge_read) {
-    return Refuse(status, PostCheck::kReadSge, slot.num_sge, limits_.max_sge_read);
+  if (slot.num_sge == 0) {
+    *Sges(index) = {reinterpret_cast<uintptr_t>(InlineArea(seq)), slot.inline_length, 0};
   }
   return true;
 }
 
-bool SendQueue::TranslateInline(uint32_t seq, const WorkRequestSlot& slot, uint32_t index, PostStatus* status,
-                                uint32_t* num_sge) {
-  if (slot.num_sge != 0) {
-    if (!Translate(seq, index, false, status, num_sge)) return false;
-    uint64_t total = 0;
-    const ibv_sge* sges = Sges(index);
-    for (uint32_t i = 0; i < *num_sge; ++i) total += sges[i].length;
-    if (total > limits_.max_inline) {
-      return Refuse(status, PostCheck::kInlineLength, static_cast<uint32_t>(total), limits_.max_inline);
+bool SendQueue::FillAddress(uint32_t seq, const WorkRequestSlot& slot, ibv_send_wr* wr, PostStatus* status) {
+  switch (limits_.type) {
+    case IBV_QPT_UD: {
+      auto* ah = static_cast<AddressHandle*>(keys_->FindObject(slot.object, Kind::kAddressHandle));
+      if (ah == nullptr) return Refuse(status, PostCheck::kAddressHandle, slot.object, 0);
+      if (slot.remote_qpn > kMaxQpn) return Refuse(status, PostCheck::kRemoteQpn, slot.remote_qpn, kMaxQpn);
+      pins_.Add(seq, ah);
+      wr->wr.ud.ah = ah->ah();
+      wr->wr.ud.remote_qpn = slot.remote_qpn;
+      wr->wr.ud.remote_qkey = slot.remote_qkey;
+      return true;
     }
-    return true;
+    case IBV_QPT_XRC_SEND:
+      wr->qp_type.xrc.remote_srqn = slot.remote_qpn;
+      return true;
+    default:
+      return true;
   }
-  const uint32_t length = slot.inline_length;
-  if (length > limits_.max_inline)
-    return Refuse(status, PostCheck::kInlineLength, length, limits_.max_inline);
-  *Sges(index) = {reinterpret_cast<uintptr_t>(InlineArea(seq)), length, 0};
-  *num_sge = 1;
+}
+
+void SendQueue::Fill(const WorkRequestSlot& slot, ibv_send_wr* wr) const noexcept {
+  const uint64_t remote_addr = JoinWords(slot.remote_addr_lo, slot.remote_addr_hi);
+  switch (slot.opcode) {
+    case IBV_WR_RDMA_WRITE_WITH_IMM:
+    case IBV_WR_RDMA_WRITE:
+    case IBV_WR_RDMA_READ:
+      wr->wr.rdma.remote_addr = remote_addr;
+      wr->wr.rdma.rkey = slot.rkey;
+      [[fallthrough]];
+    case IBV_WR_SEND_WITH_IMM:
+      wr->imm_data = htonl(slot.imm_data);
+      break;
+    case IBV_WR_SEND_WITH_INV:
+      // libsiw takes the key from the other field.
+      wr->wr.rdma.rkey = slot.imm_data;
+      [[fallthrough]];
+    case IBV_WR_LOCAL_INV:
+      wr->invalidate_rkey = slot.imm_data;
+      break;
+    case IBV_WR_ATOMIC_CMP_AND_SWP:
+    case IBV_WR_ATOMIC_FETCH_AND_ADD:
+    case kWrFlush:
+    case kWrAtomicWrite:
+      wr->wr.atomic.remote_addr = remote_addr;
+      wr->wr.atomic.rkey = slot.rkey;
+      wr->wr.atomic.compare_add = JoinWords(slot.arg_lo, slot.arg_hi);
+      wr->wr.atomic.swap = JoinWords(slot.arg2_lo, slot.arg2_hi);
+      break;
+    default:
+      break;
+  }
+}
+
+bool SendQueue::Prepare(uint32_t seq, uint32_t index, PostStatus* status) {
+  // A copy: JavaScript memory is shared, and what was checked is what must be used.
+  WorkRequestSlot slot = Slot(seq);
+  const ProviderRules& rules = *limits_.rules;
+  pins_.Begin(seq, false);
+  if (!CheckOpcode(slot.opcode, status) || !CheckFlags(slot, status)) return false;
+
+  const uint32_t bit = OpcodeBit(slot.opcode);
+  const bool is_inline = (slot.send_flags & IBV_SEND_INLINE) != 0;
+  ibv_send_wr& wr = wrs_[index];
+  std::memset(&wr, 0, sizeof wr);
+  uint32_t num_sge = 0;
+  uint64_t length = 0;
+  if ((kWithoutSges & bit) != 0) {
+    if (slot.num_sge != 0) return Refuse(status, PostCheck::kNoSges, slot.opcode, 0);
+  } else if (is_inline) {
+    if (!TranslateInline(seq, slot, index, status, &num_sge, &length)) return false;
+  } else {
+    const bool written = slot.opcode == IBV_WR_RDMA_READ || (kAtomics & bit) != 0;
+    if (!Translate(seq, index, written, status, &num_sge, &length)) return false;
+  }
+  if (!CheckRemote(slot, num_sge, length, status)) return false;
+  if (rules.Has(Rule::kTinyStraddle) && !is_inline && slot.opcode != IBV_WR_RDMA_READ) {
+    SplitAtPage(Sges(index), &num_sge);
+  }
+  Fill(slot, &wr);
+  if (!FillAddress(seq, slot, &wr, status)) return false;
+
+  const bool late = slot.opcode == IBV_WR_RDMA_READ && rules.Has(Rule::kReadCompletesLate);
+  const bool zero_copy = length >= kZeroCopy && rules.Has(Rule::kZeroCopyTransmit);
+  if (limits_.signal_all || late || zero_copy) slot.send_flags |= IBV_SEND_SIGNALED;
+  if ((slot.send_flags & IBV_SEND_SIGNALED) != 0) pins_.Signal(seq);
+  SetFlags(seq, slot.send_flags);
+
+  wr.sg_list = Sges(index);
+  wr.num_sge = static_cast<int>(num_sge);
+  wr.opcode = static_cast<ibv_wr_opcode>(slot.opcode);
+  wr.send_flags = slot.send_flags;
+  routes_[index] = (kExtended & bit) != 0 ? Route::kExtended : Route::kList;
   return true;
+}
+
+SendQueue::Outcome SendQueue::PostList(ibv_qp* qp, uint32_t begin, uint32_t end) {
+  ibv_send_wr* bad = nullptr;
+  const int rc = ibv_post_send(qp, &wrs_[begin], &bad);
+  return {rc, bad == nullptr ? end : static_cast<uint32_t>(bad - wrs_.data()), bad != nullptr};
+}
+
+SendQueue::Outcome SendQueue::PostExtended(ibv_qp* qp, uint32_t begin, uint32_t end) {
+  ibv_qp_ex* ex = ibv_qp_to_qp_ex(qp);
+  ibv_wr_start(ex);
+  for (uint32_t i = begin; i < end; ++i) {
+    const ibv_send_wr& wr = wrs_[i];
+    ex->wr_id = wr.wr_id;
+    ex->wr_flags = wr.send_flags;
+    if (wr.opcode == static_cast<ibv_wr_opcode>(kWrAtomicWrite)) {
+      ibv_wr_atomic_write(ex, wr.wr.atomic.rkey, wr.wr.atomic.remote_addr, &wr.wr.atomic.compare_add);
+    } else {
+      Flush(ex, wr);
+    }
+  }
+  // When this fails, nothing since the start has been posted (ibv_wr_post(3)).
+  const int rc = ibv_wr_complete(ex);
+  return {rc, rc == 0 ? end : begin, rc != 0};
+}
+
+SendQueue::Outcome SendQueue::PostRoutes(ibv_qp* qp, uint32_t count) {
+  for (uint32_t begin = 0; begin < count;) {
+    uint32_t end = begin + 1;
+    while (end < count && routes_[end] == routes_[begin]) ++end;
+    wrs_[end - 1].next = nullptr;
+    const Outcome outcome =
+        routes_[begin] == Route::kList ? PostList(qp, begin, end) : PostExtended(qp, begin, end);
+    if (outcome.rc != 0 || outcome.named) return outcome;
+    begin = end;
+  }
+  return {0, count, false};
 }
 
 int SendQueue::Post(ibv_qp* qp, uint64_t wr_id_base, uint32_t first, uint32_t count, PostStatus* status) {
   status->posted = 0;
   status->wr_index = 0;
   if (!CheckRing(first, count, status)) return EINVAL;
+  if (!Ready(qp, status)) return ENOTCONN;
+  bool one_list = true;
   for (uint32_t i = 0; i < count; ++i) {
-    const uint32_t seq = first + i;
-    WorkRequestSlot slot = Slot(seq);
-    if (limits_.signal_all ||
-        (slot.opcode == IBV_WR_RDMA_READ && limits_.rules->Has(Rule::kReadCompletesLate))) {
-      slot.send_flags |= IBV_SEND_SIGNALED;
-    }
-    pins_.Begin(seq, (slot.send_flags & IBV_SEND_SIGNALED) != 0);
-    uint32_t num_sge = 0;
-    const bool ok =
-        Check(slot, status) && ((slot.send_flags & IBV_SEND_INLINE) != 0
-                                    ? TranslateInline(seq, slot, i, status, &num_sge)
-                                    : Translate(seq, i, slot.opcode == IBV_WR_RDMA_READ, status, &num_sge));
-    if (!ok) {
+    if (!Prepare(first + i, i, status)) {
       status->wr_index = i;
       Undo(first, i + 1);
       return EINVAL;
     }
-    ibv_send_wr& wr = wrs_[i];
-    std::memset(&wr, 0, sizeof wr);
-    wr.wr_id = wr_id_base | seq;
-    wr.next = i + 1 < count ? &wrs_[i + 1] : nullptr;
-    wr.sg_list = Sges(i);
-    wr.num_sge = static_cast<int>(num_sge);
-    wr.opcode = static_cast<ibv_wr_opcode>(slot.opcode);
-    wr.send_flags = slot.send_flags;
-    wr.imm_data = htonl(slot.imm_data);
-    wr.wr.rdma.remote_addr = JoinWords(slot.remote_addr_lo, slot.remote_addr_hi);
-    wr.wr.rdma.rkey = slot.rkey;
+    wrs_[i].wr_id = wr_id_base | (first + i);
+    wrs_[i].next = i + 1 < count ? &wrs_[i + 1] : nullptr;
+    one_list = one_list && routes_[i] == Route::kList;
   }
-  ibv_send_wr* bad = nullptr;
-  const int rc = ibv_post_send(qp, wrs_.data(), &bad);
-  return Settle(rc, first, count, bad == nullptr ? count : static_cast<uint32_t>(bad - wrs_.data()), status);
+  const Outcome outcome = one_list ? PostList(qp, 0, count) : PostRoutes(qp, count);
+  return Settle(outcome.rc, first, count, outcome.bad, status, outcome.named);
 }
 
 }  // namespace rdma

@@ -22,7 +22,7 @@ size_t WorkRing::Bytes(uint32_t capacity, uint32_t max_sge, uint32_t max_inline)
 WorkRing WorkRing::At(void* memory, uint32_t capacity, uint32_t max_sge) {
   auto* bytes = static_cast<uint8_t*>(memory);
   WorkRing ring;
-  ring.slots = reinterpret_cast<const WorkRequestSlot*>(bytes);
+  ring.slots = reinterpret_cast<WorkRequestSlot*>(bytes);
   bytes += size_t{capacity} * sizeof(WorkRequestSlot);
   ring.sges = reinterpret_cast<const SgeSlot*>(bytes);
   ring.inline_data = bytes + size_t{capacity} * max_sge * sizeof(SgeSlot);
@@ -33,7 +33,7 @@ WorkQueue::WorkQueue(const QueueLimits& limits, std::shared_ptr<KeyTable> keys)
     : limits_(limits),
       keys_(std::move(keys)),
       pins_(limits.capacity, limits.max_sge + kExtraPins),
-      sges_(size_t{limits.capacity} * std::max(limits.max_sge, 1u)) {}
+      sges_(size_t{limits.capacity} * std::max(limits.max_sge, 2u)) {}
 
 MemoryRegion* WorkQueue::Lookup(uint32_t lkey) noexcept {
   if (lkey != cached_lkey_ || keys_->version() != cached_version_) {
@@ -51,7 +51,7 @@ bool WorkQueue::CheckRing(uint32_t first, uint32_t count, PostStatus* status) co
 }
 
 bool WorkQueue::Translate(uint32_t seq, uint32_t index, bool needs_write, PostStatus* status,
-                          uint32_t* num_sge) {
+                          uint32_t* num_sge, uint64_t* length) {
   const uint32_t slot_index = seq & (limits_.capacity - 1);
   const WorkRequestSlot& slot = ring_.slots[slot_index];
   // Read once: JavaScript memory is shared, and what was checked is what must be used.
@@ -85,6 +85,7 @@ bool WorkQueue::Translate(uint32_t seq, uint32_t index, bool needs_write, PostSt
   }
   if (used == 0 && limits_.max_sge > 0) to[used++] = {0, 0, 0};
   *num_sge = used;
+  *length = total;
   return true;
 }
 
@@ -92,10 +93,10 @@ void WorkQueue::Undo(uint32_t first, uint32_t count) {
   for (uint32_t i = 0; i < count; ++i) pins_.Drop(first + i);
 }
 
-int WorkQueue::Settle(int rc, uint32_t first, uint32_t count, uint32_t bad, PostStatus* status) {
+int WorkQueue::Settle(int rc, uint32_t first, uint32_t count, uint32_t bad, PostStatus* status, bool named) {
   int err = NormaliseErrno(rc);
   // libsiw may answer 0 and set bad_wr, or an error and leave it alone (providers/siw/siw.c siw_post_send).
-  if (err == 0 && bad == count) {
+  if (err == 0 && !named) {
     pins_.Posted(count);
     return 0;
   }
@@ -107,7 +108,7 @@ int WorkQueue::Settle(int rc, uint32_t first, uint32_t count, uint32_t bad, Post
   pins_.Posted(posted);
   status->posted = posted;
   status->wr_index = posted;
-  status->check = static_cast<uint32_t>(PostCheck::kNone);
+  status->check = static_cast<uint32_t>(named ? PostCheck::kNone : PostCheck::kUnclear);
   return err;
 }
 

@@ -12,7 +12,7 @@ namespace rdma {
 
 /// The memory that JavaScript fills and C++ reads: slots, then their SGEs, then their inline areas.
 struct WorkRing {
-  const WorkRequestSlot* slots = nullptr;
+  WorkRequestSlot* slots = nullptr;
   const SgeSlot* sges = nullptr;
   uint8_t* inline_data = nullptr;
 
@@ -61,15 +61,21 @@ class WorkQueue {
   uint8_t* InlineArea(uint32_t seq) const noexcept {
     return ring_.inline_data + size_t{seq & (limits_.capacity - 1)} * limits_.max_inline;
   }
-  /// The SGEs of the batch's work request [index].
-  ibv_sge* Sges(uint32_t index) noexcept { return &sges_[size_t{index} * std::max(limits_.max_sge, 1u)]; }
+  /// JavaScript must know which work requests complete: those that it signalled, and those that have to be.
+  void SetFlags(uint32_t seq, uint32_t flags) noexcept {
+    ring_.slots[seq & (limits_.capacity - 1)].send_flags = flags;
+  }
+  /// The SGEs of the batch's work request [index]; there is room for two at least.
+  ibv_sge* Sges(uint32_t index) noexcept { return &sges_[size_t{index} * std::max(limits_.max_sge, 2u)]; }
 
   bool CheckRing(uint32_t first, uint32_t count, PostStatus* status) const noexcept;
-  /// Checks the SGEs of [seq] and copies them to Sges([index]).
-  bool Translate(uint32_t seq, uint32_t index, bool needs_write, PostStatus* status, uint32_t* num_sge);
+  /// Checks the SGEs of [seq] and copies them to Sges([index]); [length] is their sum, in bytes.
+  bool Translate(uint32_t seq, uint32_t index, bool needs_write, PostStatus* status, uint32_t* num_sge,
+                 uint64_t* length);
   MemoryRegion* Lookup(uint32_t lkey) noexcept;
-  /// Concludes a post: [rc] is the provider's answer, [bad] the index of the first work request not posted.
-  int Settle(int rc, uint32_t first, uint32_t count, uint32_t bad, PostStatus* status);
+  /// Concludes a post: [rc] is the provider's answer, [bad] the index of the first work request not posted,
+  /// [named] whether the provider has said so.
+  int Settle(int rc, uint32_t first, uint32_t count, uint32_t bad, PostStatus* status, bool named);
   void Undo(uint32_t first, uint32_t count);
 
   const QueueLimits limits_;

@@ -236,11 +236,15 @@ describe.each(devices)('rdma_cm on $name', ({ name, host }) => {
   it('reports a wrong rkey, and the next connection works', async () => {
     const pair = await connectedPair(name);
     const { mr } = await pair.memory(4096);
-    const wrong = { opcode: 0, sges: [{ addr: mr.addr, length: 64, lkey: mr.lkey }], remoteAddr: mr.addr };
+    const wrong = {
+      opcode: 0 as const,
+      sges: [{ addr: mr.addr, length: 64, lkey: mr.lkey }],
+      remoteAddr: mr.addr,
+    };
     // siw completes a WRITE when TCP has it, and hears of the refusal later: a READ after it must fail.
     const outcomes = await Promise.allSettled([
-      pair.client.qp.send({ ...wrong, rkey: mr.rkey ^ 0xff00 }),
-      pair.client.qp.send({ ...wrong, opcode: 4, rkey: mr.rkey ^ 0xff00 }),
+      pair.client.qp.send({ ...wrong, rkey: (mr.rkey ^ 0xff00) >>> 0 }),
+      pair.client.qp.send({ ...wrong, opcode: 4, rkey: (mr.rkey ^ 0xff00) >>> 0 }),
     ]);
     const failed = outcomes
       .filter((outcome) => outcome.status === 'rejected')

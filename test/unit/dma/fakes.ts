@@ -211,6 +211,9 @@ export class FakeQp implements RwQp {
     const inline = ((wr.flags ?? 0) & SendFlags.INLINE) !== 0;
     const local = (sge: Sge) =>
       this.pd.resolve(sge.addr, sge.length, sge.lkey, read ? Access.LOCAL_WRITE : 0, false);
+    if (wr.opcode !== Opcode.SEND && wr.opcode !== Opcode.RDMA_WRITE && wr.opcode !== Opcode.RDMA_READ) {
+      throw WcStatus.LOC_QP_OP_ERR;
+    }
     const parts = wr.inline !== undefined ? [wr.inline] : wr.sges.filter((sge) => sge.length > 0).map(local);
     if (inline && read) throw WcStatus.LOC_QP_OP_ERR;
     if (wr.opcode === Opcode.SEND) {
@@ -220,7 +223,7 @@ export class FakeQp implements RwQp {
     let remoteAddr = Number(wr.remoteAddr);
     const need = read ? Access.REMOTE_READ : Access.REMOTE_WRITE;
     for (const part of parts) {
-      const remote = this.peer.resolve(remoteAddr, part.length, wr.rkey ?? 0, need, true);
+      const remote = this.peer.resolve(remoteAddr, part.length, wr.rkey, need, true);
       if (read) part.set(remote);
       else remote.set(part);
       remoteAddr += part.length;

@@ -22,6 +22,8 @@ export interface RdmaErrorDetails {
   readonly privateData?: Uint8Array | undefined;
   /** RDMA_CM_EVENT_* that brought the error. */
   readonly event?: string | undefined;
+  /** The transport's number for why the peer refused (InfiniBand volume 1, 12.6.7.2). */
+  readonly reason?: number | undefined;
   readonly cause?: unknown;
 }
 
@@ -39,6 +41,7 @@ export class RdmaError extends Error {
   declare readonly posted?: number;
   declare readonly privateData?: Uint8Array;
   declare readonly event?: string;
+  declare readonly reason?: number;
 
   constructor(code: string, message: string, details: RdmaErrorDetails = {}) {
     const { cause, ...known } = details;

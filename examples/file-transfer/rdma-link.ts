@@ -80,7 +80,7 @@ export class RdmaLink implements Link {
         { privateData: encodeHello(proposed), ...connectionParameters(id) },
         timeout,
       );
-      link.#onConnected(agree(proposed, decodeHello(answer)));
+      link.#onConnected(agree(proposed, decodeHello(answer.privateData)));
       return link;
     } catch (error) {
       if (link) await link.close(error as Error);

@@ -1,117 +1,175 @@
-import { lookup } from 'node:dns/promises';
 import { EventEmitter } from 'node:events';
-import { isIP } from 'node:net';
 import { addon } from '../addon.ts';
-import { closedError, invalidArgument, RdmaError } from '../errors.ts';
-import { checkInteger, checkText } from '../verbs/check.ts';
-import { type Device, openDevice } from '../verbs/device.ts';
-import type { DeviceAttr } from '../verbs/device-attr.ts';
+import { invalidArgument } from '../errors.ts';
+import { checkInteger } from '../verbs/check.ts';
+import type { Device } from '../verbs/device.ts';
+import type { QpAttr } from '../verbs/qp-attr.ts';
+import type { Ece } from '../verbs/qp-control.ts';
 import { qpSpec } from '../verbs/qp-create.ts';
 import { QueuePair } from '../verbs/queue-pair.ts';
-import {
-  addActive,
-  addTarget,
-  type CmEvent,
-  type CmEventTarget,
-  eventChannel,
-  removeTarget,
-} from './event-channel.ts';
-import { type Address, addressText, type CmEventName, cmCallError, cmError } from './events.ts';
-import {
-  type AwaitOptions,
-  type ConnectRequest,
-  type ConnParam,
-  connParam,
-  privateBytes,
-  type QpInit,
-} from './params.ts';
-import { type Pending, PendingStep } from './pending.ts';
+import { type Address, numericAddress } from './address.ts';
+import * as connection from './connect.ts';
+import { defaultEventChannel, EventChannel } from './event-channel.ts';
+import type { CmEvent, RawCmEvent } from './events.ts';
+import { type CmIdState, IdCore, type IdOwner } from './id-core.ts';
+import { type JoinOptions, joinMulticast, type MulticastGroup } from './multicast.ts';
+import * as option from './options.ts';
+import { type ConnectRequest, type ConnParam, type PortSpace, portSpaces, type QpInit } from './params.ts';
+import type { AwaitOptions } from './pending.ts';
+import { type CmQpState, initQpAttr } from './qp-attr.ts';
+import { RequestQueue } from './requests.ts';
+import { type ResolveAddrOptions, resolveAddr, resolveRoute } from './resolve.ts';
+
+/** What an id is made with. */
+export interface CmIdOptions extends option.CmOptions {
+  /** 'TCP' by default. */
+  readonly portSpace?: PortSpace;
+  /** Where its events come; that of the thread by default. */
+  readonly channel?: EventChannel;
+}
 
 interface CmIdEvents {
   connectRequest: [id: CmId, request: ConnectRequest];
   established: [];
   disconnected: [];
   /** Every event of rdma_cm, after the library has done its part. */
-  event: [name: CmEventName, status: number];
+  event: [event: CmEvent];
   close: [];
 }
 
-const DEFAULT_TIMEOUT_MS = 10_000;
-/** 0.64 ms; librdmacm leaves 0, which means 655 ms (ibv_modify_qp(3)). */
-const MIN_RNR_TIMER = 12;
 const LISTEN_BACKLOG = 128;
-/**
- * The kernel misses an ARP reply that comes while it looks, and looks again only when its time is up (kernel
- * core/addr.c process_one_req): it gets little time, and is asked again until the caller's is up.
- */
-const RESOLVE_SLICE_MS = 500;
-const ETIMEDOUT = 110;
+const adopted = Symbol('adopted');
 
-/** The devices that ids are bound to, open for as long as the thread lives unless their user closes them. */
-const devices = new Map<string, Device>();
+interface Adopted {
+  readonly [adopted]: {
+    readonly handle: number;
+    readonly channel: EventChannel;
+    readonly portSpace: PortSpace;
+    readonly request: ConnectRequest;
+  };
+}
 
-function deviceNamed(name: string): Device {
-  let device = devices.get(name);
-  if (device === undefined || device.closed) {
-    device = openDevice(name);
-    devices.set(name, device);
+const noParam = {
+  responderResources: 0,
+  initiatorDepth: 0,
+  flowControl: false,
+  retryCount: 0,
+  rnrRetryCount: 0,
+  srq: false,
+  qpNum: 0,
+};
+
+function newCore(options: CmIdOptions, owner: IdOwner): IdCore {
+  const { portSpace = 'TCP', channel = defaultEventChannel() } = options;
+  if (!Object.hasOwn(portSpaces, portSpace)) {
+    throw invalidArgument(
+      'ERR_INVALID_ARG_VALUE',
+      `portSpace must be one of ${Object.keys(portSpaces).join(', ')}, not ${String(portSpace)}`,
+    );
   }
-  return device;
-}
-
-function checkAddress(name: string, address: Address): void {
-  checkText(`${name}.host`, address?.host);
-  checkInteger(`${name}.port`, address.port, 0, 65535);
-}
-
-async function numericHost(host: string): Promise<string> {
-  return isIP(host) === 0 ? (await lookup(host)).address : host;
+  if (!(channel instanceof EventChannel)) {
+    throw invalidArgument('ERR_INVALID_ARG_TYPE', 'channel must be an EventChannel');
+  }
+  const handle = addon.createId(channel._handle, portSpaces[portSpace]);
+  return new IdCore(handle, channel, portSpace, 'idle', owner);
 }
 
 /**
- * A connection identifier of rdma_cm (rdma_create_id(3), port space TCP): what a socket is to TCP. One that listens emits
+ * A connection identifier of rdma_cm (rdma_create_id(3)): what a socket is to TCP and UDP. One that listens emits
  * 'connectRequest' with a new id for each request; one that is connected emits 'disconnected' when the connection ends.
+ *
+ * Whatever is awaited ends by its event, by `timeoutMs`, by `signal`, or by `close()` (ERR_RDMA_CLOSED). A step of a
+ * connection that fails closes the id, because nothing can follow it (rdma_connect(3)); what comes late is dropped. A call
+ * in the wrong {@link state} is refused with ERR_RDMA_STATE, and during a step with EALREADY.
  */
-export class CmId extends EventEmitter<CmIdEvents> implements CmEventTarget {
-  readonly #handle: number;
-  #closed = false;
-  #active = false;
-  #qp: QueuePair | undefined;
-  #local: Address | undefined;
-  #peer: Address | undefined;
-  #device: string | undefined;
-  #request: ConnectRequest | undefined;
-  #pending: Pending | undefined;
+export class CmId extends EventEmitter<CmIdEvents> {
+  readonly #core: IdCore;
+  readonly #request: ConnectRequest | undefined;
+  readonly #requests = new RequestQueue();
+  #backlog = 0;
 
-  /** @param handle of an id that a listener has received; not for users */
-  constructor(handle?: number) {
+  /** @throws RdmaError ENOENT or ENODEV without rdma_cm or any RDMA device */
+  constructor(options: CmIdOptions = {}) {
     super();
-    this.#handle = handle ?? addon.createId(eventChannel());
-    addTarget(this.#handle, this);
+    const owner = {
+      onCmEvent: (event: CmEvent) => this.#onEvent(event),
+      onRequest: (event: RawCmEvent) => this.#onRequest(event),
+      onClose: () => {
+        this.#requests.end('closed');
+        this.emit('close');
+      },
+    };
+    if (adopted in options) {
+      const { handle, channel, portSpace, request } = (options as CmIdOptions & Adopted)[adopted];
+      this.#core = new IdCore(handle, channel, portSpace, 'requested', owner);
+      this.#request = request;
+      return;
+    }
+    this.#core = newCore(options, owner);
+    try {
+      option.applyOptions(this.#core, options);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  get portSpace(): PortSpace {
+    return this.#core.portSpace;
+  }
+
+  /** What the id can do next. */
+  get state(): CmIdState {
+    return this.#core.state;
+  }
+
+  get closed(): boolean {
+    return this.#core.state === 'closed';
+  }
+
+  /** Where its events come. */
+  get channel(): EventChannel {
+    return this.#core.channel;
   }
 
   /** The device that the id is bound to, once that is known. */
   get device(): Device | undefined {
-    this.#learn();
-    return this.#device === undefined ? undefined : deviceNamed(this.#device);
+    return this.#core.device;
   }
 
+  /** Port of the device. */
+  get portNum(): number | undefined {
+    return this.#core.known.portNum;
+  }
+
+  /** GID of this side, written as an IPv6 address. */
+  get gid(): string | undefined {
+    return this.#core.known.gid;
+  }
+
+  /** GID of the peer. */
+  get peerGid(): string | undefined {
+    return this.#core.known.peerGid;
+  }
+
+  /** Partition key. */
+  get pkey(): number | undefined {
+    return this.#core.known.pkey;
+  }
+
+  /** The queue pair that {@link createQp} has made. */
   get qp(): QueuePair | undefined {
-    return this.#qp;
+    return this.#core.qp;
   }
 
+  /** rdma_get_local_addr(3), with the port of rdma_get_src_port(3). */
   get localAddress(): Address | undefined {
-    this.#learn();
-    return this.#local;
+    return this.#core.known.local;
   }
 
+  /** rdma_get_peer_addr(3), with the port of rdma_get_dst_port(3). */
   get peerAddress(): Address | undefined {
-    this.#learn();
-    return this.#peer;
-  }
-
-  get closed(): boolean {
-    return this.#closed;
+    return this.#core.peer;
   }
 
   /** What came with the request, for an id of 'connectRequest'. */
@@ -126,50 +184,44 @@ export class CmId extends EventEmitter<CmIdEvents> implements CmEventTarget {
    * @throws RdmaError EADDRINUSE, EADDRNOTAVAIL, ENODEV
    */
   bind(address: Address): void {
-    checkAddress('address', address);
-    if (isIP(address.host) === 0) {
-      throw invalidArgument(
-        'ERR_INVALID_ARG_VALUE',
-        `address.host must be a numeric IP address, not "${address.host}"`,
-      );
-    }
-    addon.bindAddr(this.#open(), address.host, address.port);
+    const native = numericAddress('address', address);
+    addon.bindAddr(this.#core.require('rdma_bind_addr', ['idle']), ...native);
+    this.#core.state = 'bound';
   }
 
   /**
-   * Listens for connection requests (rdma_listen(3)).
+   * Listens for connection requests (rdma_listen(3)), which 'connectRequest' or {@link nextRequest} brings; those that
+   * nobody takes are rejected.
    *
    * @param backlog requests that may wait; 128 by default
-   * @throws RdmaError EADDRINUSE
+   * @throws RdmaError EADDRINUSE; EOPNOTSUPP for the port space UDP on iWARP
    */
   listen(backlog = LISTEN_BACKLOG): void {
     checkInteger('backlog', backlog, 0, 0x7fff_ffff);
-    addon.listen(this.#open(), backlog);
-    this.#setActive(true);
+    addon.listen(this.#core.require('rdma_listen', ['idle', 'bound']), backlog);
+    this.#backlog = backlog;
+    this.#core.state = 'listening';
+    this.#core.setActive(true);
+  }
+
+  /**
+   * The next connection request (rdma_get_request(3)). From its first call on, requests that no call waits for are kept, as
+   * many as the backlog says, unless somebody listens to 'connectRequest'. Without a time limit of its own.
+   *
+   * @throws RdmaError ERR_RDMA_CLOSED, ENODEV, ETIMEDOUT, or the signal's reason; the id goes on listening
+   */
+  async nextRequest(options: AwaitOptions = {}): Promise<CmId> {
+    if (this.#core.state !== 'listening') this.#core.require('rdma_get_request', ['listening']);
+    return this.#requests.next(options);
   }
 
   /**
    * Resolves an address to a device and binds to it (rdma_resolve_addr(3)).
    *
-   * @throws RdmaError ETIMEDOUT, EHOSTUNREACH, ENODEV, or the signal's reason; the id cannot be used after that
+   * @throws RdmaError ETIMEDOUT, EHOSTUNREACH, ENODEV, or the signal's reason
    */
-  async resolveAddr(
-    target: Address,
-    options: AwaitOptions & { readonly source?: Address } = {},
-  ): Promise<void> {
-    checkAddress('target', target);
-    const { source } = options;
-    if (source !== undefined) checkAddress('source', source);
-    options.signal?.throwIfAborted();
-    const host = await numericHost(target.host);
-    this.#peer = { host, port: target.port, family: isIP(host) === 6 ? 'IPv6' : 'IPv4' };
-    const sourceHost = source?.host;
-    const sourcePort = source?.port ?? 0;
-    const slice = Math.min(options.timeoutMs ?? DEFAULT_TIMEOUT_MS, RESOLVE_SLICE_MS);
-    const start = (handle: number) => {
-      addon.resolveAddr(handle, host, target.port, slice, sourceHost, sourcePort);
-    };
-    await this.#step('resolve addr', ['ADDR_RESOLVED'], options, start, start);
+  resolveAddr(target: Address, options: ResolveAddrOptions = {}): Promise<void> {
+    return resolveAddr(this.#core, target, options);
   }
 
   /**
@@ -177,202 +229,177 @@ export class CmId extends EventEmitter<CmIdEvents> implements CmEventTarget {
    *
    * @throws RdmaError as {@link resolveAddr}
    */
-  async resolveRoute(options: AwaitOptions = {}): Promise<void> {
-    await this.#step('resolve route', ['ROUTE_RESOLVED'], options, addon.resolveRoute);
+  resolveRoute(options: AwaitOptions = {}): Promise<void> {
+    return resolveRoute(this.#core, options);
   }
 
   /**
-   * Makes the queue pair of this id (rdma_create_qp(3)). Post receives before {@link connect} or {@link accept}: iWARP
-   * breaks the connection when a message finds none.
+   * Makes the queue pair of this id (rdma_create_qp(3)); in the port space UDP it can send at once. Post receives before
+   * {@link connect} or {@link accept}: iWARP breaks the connection when a message finds none.
    *
    * @throws RdmaError ENOSPC when a completion queue is too small, EINVAL when the domain is of another device
    */
   createQp(init: QpInit): QueuePair {
     const { pd, sendCq, recvCq = sendCq } = init;
-    const native = addon.createQp(qpSpec(pd, init, this.#open()));
-    this.#qp = new QueuePair(native, pd, sendCq, recvCq);
-    return this.#qp;
+    const type = this.portSpace === 'TCP' ? 'RC' : 'UD';
+    if (init.type !== undefined && init.type !== type) {
+      throw invalidArgument(
+        'ERR_INVALID_ARG_VALUE',
+        `type ${init.type}: queue pairs of ids of the port space ${this.portSpace} are ${type}`,
+      );
+    }
+    const states = ['idle', 'bound', 'addrResolved', 'routeResolved', 'requested'] as const;
+    const handle = this.#core.require('rdma_create_qp', states);
+    const native = addon.createQp(qpSpec(pd, { ...init, type }, handle));
+    const qp = new QueuePair(native, pd, sendCq, recvCq);
+    this.#core.qp = qp;
+    return qp;
   }
 
   /**
-   * Connects (rdma_connect(3)). The side that connects must send the first message: iWARP demands it.
+   * Connects (rdma_connect(3)). The side that connects must send the first message: iWARP demands it. In the port space
+   * UDP this asks the peer where its datagrams go; there is no connection after it.
    *
-   * @returns the peer's private data, perhaps with zeros after it
-   * @throws RdmaError ECONNREFUSED (with the privateData of a rejection), ETIMEDOUT, ENETUNREACH …
+   * @throws RdmaError ECONNREFUSED (with the privateData and the reason of a rejection), ETIMEDOUT, ENETUNREACH …
    */
-  async connect(param: ConnParam = {}, options: AwaitOptions = {}): Promise<Buffer> {
-    const args = connParam(param, 56, this.#attr());
-    this.#setActive(true);
-    const event = await this.#step('connect', ['ESTABLISHED', 'CONNECT_RESPONSE'], options, (handle) =>
-      addon.connect(handle, ...args),
-    );
-    return event.privateData;
+  connect(param: ConnParam = {}, options: AwaitOptions = {}): Promise<connection.ConnectReply> {
+    return connection.connect(this.#core, param, options);
   }
 
   /**
-   * Accepts a connection request (rdma_accept(3)); resolves when the connection is established.
+   * Accepts a connection request (rdma_accept(3)); resolves when the connection is established, in the port space UDP at
+   * once.
    *
    * @throws RdmaError as {@link connect}
    */
-  async accept(param: ConnParam = {}, options: AwaitOptions = {}): Promise<void> {
-    const args = connParam(param, 196, this.#attr(), this.#request);
-    this.#setActive(true);
-    await this.#step('accept', ['ESTABLISHED'], options, (handle) => addon.accept(handle, ...args));
+  accept(param: ConnParam = {}, options: AwaitOptions = {}): Promise<void> {
+    return connection.accept(this.#core, this.#request, param, options);
   }
 
-  /** Rejects a connection request (rdma_reject(3)) and closes the id. @param privateData at most 148 bytes */
+  /**
+   * Rejects a connection request (rdma_reject(3)), or the peer's answer to one, and closes the id.
+   *
+   * @param privateData at most 148 bytes; 136 in the port space UDP
+   */
   reject(privateData?: Uint8Array): void {
-    const bytes = privateBytes(privateData, 148);
-    addon.reject(this.#open(), bytes);
-    this.close();
+    connection.reject(this.#core, privateData);
+  }
+
+  /** Completes a connection over a queue pair that is not the id's own (rdma_establish(3)), once it is in RTS. */
+  establish(): void {
+    connection.establish(this.#core);
   }
 
   /**
    * Starts to end the connection (rdma_disconnect(3)): 'disconnected' follows on both sides, and what is in flight is
-   * flushed. Wait for the completions of what must arrive first.
+   * flushed. Wait for the completions of what must arrive first. Does nothing once the connection has ended.
+   *
+   * @returns resolves with the end of the connection; it need not be awaited
+   * @throws RdmaError ERR_RDMA_STATE, ERR_RDMA_CLOSED
    */
-  disconnect(): void {
-    addon.disconnect(this.#open());
+  disconnect(options: AwaitOptions = {}): Promise<void> {
+    return connection.disconnect(this.#core, options);
   }
 
-  /** Destroys the queue pair, settling its work, and the id (rdma_destroy_id(3)). Idempotent. */
+  /**
+   * Tells rdma_cm what an asynchronous event of the device said (rdma_notify(3)): COMM_EST when a message has come before
+   * the peer's last word of the handshake, which then may be lost.
+   */
+  notify(event: connection.NotifiableEvent): void {
+    connection.notify(this.#core, event);
+  }
+
+  /** Moves the id to another channel, with the events that wait for it (rdma_migrate_id(3)). */
+  migrate(channel: EventChannel): void {
+    if (!(channel instanceof EventChannel)) {
+      throw invalidArgument('ERR_INVALID_ARG_TYPE', 'channel must be an EventChannel');
+    }
+    const core = this.#core;
+    if (core.state !== 'closed') core.require('rdma_migrate_id', [core.state]);
+    core.open();
+    core.migrate(channel);
+  }
+
+  /**
+   * What a queue pair that is not the id's own needs to enter [state] (rdma_init_qp_attr(3)), for {@link QueuePair.modify}. Its RNR
+   * timer is 0.64 ms, not rdma_cm's 655 ms, unless {@link ConnParam.minRnrTimer} is given.
+   *
+   * @throws RdmaError EINVAL before the connection has come so far
+   */
+  initQpAttr(state: CmQpState, options: Pick<ConnParam, 'minRnrTimer'> = {}): QpAttr {
+    return initQpAttr(this.#core, state, options);
+  }
+
+  /**
+   * Joins a multicast group (rdma_join_multicast_ex(3)); port spaces UDP and IPOIB, after {@link bind} to a device or
+   * {@link resolveAddr}. The queue pair of the id, if there is one by then, is attached to the group.
+   *
+   * @param address numeric. RoCE v2 carries IPv4 groups only
+   * @throws RdmaError EOPNOTSUPP on iWARP, EADDRINUSE, ETIMEDOUT …; the id stays as it was
+   */
+  joinMulticast(address: string, options: JoinOptions = {}): Promise<MulticastGroup> {
+    return joinMulticast(this.#core, address, options);
+  }
+
+  /** @see CmOptions.tos */
+  setTos(tos: number): void {
+    option.setTos(this.#core, tos);
+  }
+
+  /** @see CmOptions.reuseAddr */
+  setReuseAddr(reuseAddr: boolean): void {
+    option.setReuseAddr(this.#core, reuseAddr);
+  }
+
+  /** @see CmOptions.afOnly */
+  setAfOnly(afOnly: boolean): void {
+    option.setAfOnly(this.#core, afOnly);
+  }
+
+  /** @see CmOptions.ackTimeout */
+  setAckTimeout(ackTimeout: number): void {
+    option.setAckTimeout(this.#core, ackTimeout);
+  }
+
+  /** What to offer the peer (rdma_set_local_ece(3)), for a queue pair that is not the id's own. */
+  setLocalEce(ece: Ece): void {
+    option.setLocalEce(this.#core, ece);
+  }
+
+  /** What the peer has offered or agreed to (rdma_get_remote_ece(3)), for a queue pair that is not the id's own. */
+  getRemoteEce(): Ece {
+    return option.getRemoteEce(this.#core);
+  }
+
+  /** Leaves all groups, destroys the queue pair, settling its work, and the id (rdma_destroy_id(3)). Idempotent. */
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    removeTarget(this.#handle);
-    this.#setActive(false);
-    this.#qp?.close();
-    addon.close(this.#handle);
-    this.#pending?.fail(closedError('connection id'));
-    this.emit('close');
+    this.#core.close();
   }
 
   [Symbol.dispose](): void {
     this.close();
   }
 
-  /** @internal */
-  _onEvent(event: CmEvent): void {
-    if (event.name === 'CONNECT_REQUEST') {
-      this.#onRequest(event);
-    } else {
-      this.#onOwnEvent(event);
-    }
-    this.emit('event', event.name, event.status);
-  }
-
-  #onRequest({ newId, privateData, responderResources, initiatorDepth }: CmEvent): void {
-    const id = new CmId(newId);
-    id.#request = { privateData, responderResources, initiatorDepth };
-    if (!this.emit('connectRequest', id, id.#request)) id.reject();
-  }
-
-  #onOwnEvent(event: CmEvent): void {
-    const { name, status } = event;
-    const pending = this.#pending;
-    if (name === 'ESTABLISHED' && this.#qp?.closed === false && this.#qp.pd.device.transport === 'ib') {
-      try {
-        this.#qp.setMinRnrTimer(MIN_RNR_TIMER);
-      } catch (error) {
-        // The peer may have broken the connection already: then the step has failed, not the process.
-        pending?.fail(error);
-      }
-    }
-    if (name === 'DISCONNECTED' || name === 'DEVICE_REMOVAL') this.#onEnd();
-    if (name === 'ADDR_ERROR' && status === -ETIMEDOUT && pending?.again !== undefined) {
-      this.#retry(pending, pending.again);
-    } else if (pending !== undefined) {
-      const error = cmError(name, status, pending.what, this.peerAddress, event.privateData);
-      if (error !== undefined) pending.fail(error);
-      else if (pending.expects.includes(name)) pending.done(event);
-    }
-    if (name === 'ESTABLISHED') this.emit('established');
-    if (name === 'DISCONNECTED') this.emit('disconnected');
-  }
-
-  #retry(pending: Pending, again: (handle: number) => void): void {
-    try {
-      again(this.#handle);
-    } catch (error) {
-      pending.fail(error);
+  #onRequest({ newId, privateData, conn }: RawCmEvent): void {
+    const { channel, portSpace } = this.#core;
+    const request = { privateData, ...(conn ?? noParam) };
+    const id = new CmId({ [adopted]: { handle: newId, channel, portSpace, request } } as CmIdOptions);
+    if (this.listenerCount('connectRequest') > 0) {
+      this.emit('connectRequest', id, request);
+    } else if (!this.#requests.offer(id, this.#backlog)) {
+      id.reject();
     }
   }
 
-  /** Answers the peer's disconnect, and flushes: some devices do that only when they are told (siw; rxe's receives). */
-  #onEnd(): void {
-    this.#setActive(false);
-    try {
-      addon.disconnect(this.#handle);
-    } catch (error) {
-      // The connection is down already: EINVAL or ENOTCONN, and nothing is owed.
-      if (!(error instanceof RdmaError)) throw error;
-    }
-    if (this.#qp === undefined || this.#qp.closed) return;
-    this.#qp.toError();
+  #onEvent(event: CmEvent): void {
+    if (event.name === 'ESTABLISHED') this.emit('established');
+    if (event.name === 'DISCONNECTED') this.emit('disconnected');
+    if (event.name === 'DEVICE_REMOVAL') this.#requests.end('removed');
+    this.emit('event', event);
   }
+}
 
-  #open(): number {
-    if (this.#closed) throw closedError('connection id');
-    return this.#handle;
-  }
-
-  #setActive(active: boolean): void {
-    if (this.#active === active) return;
-    this.#active = active;
-    addActive(active ? 1 : -1);
-  }
-
-  #learn(): void {
-    if (this.#closed || (this.#device !== undefined && this.#peer !== undefined)) return;
-    const { device, local, peer } = addon.describeId(this.#handle);
-    if (device !== '') this.#device = device;
-    this.#local = local;
-    if (peer !== undefined && peer.port !== 0) this.#peer = peer;
-  }
-
-  #attr(): DeviceAttr {
-    const { device } = this;
-    if (device !== undefined) return device.attr;
-    throw new RdmaError(
-      'ERR_RDMA_STATE',
-      'the connection id is not bound to a device yet: resolve its address first',
-    );
-  }
-
-  async #step(
-    what: string,
-    expects: readonly CmEventName[],
-    options: AwaitOptions,
-    start: (handle: number, timeoutMs: number) => void | Promise<void>,
-    again?: (handle: number) => void,
-  ): Promise<CmEvent> {
-    const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
-    checkInteger('timeoutMs', timeoutMs, 1, 0x7fff_ffff);
-    options.signal?.throwIfAborted();
-    const handle = this.#open();
-    if (this.#pending !== undefined) {
-      throw new RdmaError('EALREADY', `${what}: the connection id is busy with ${this.#pending.what}`);
-    }
-    const started = start(handle, timeoutMs);
-    const step = new PendingStep(
-      what,
-      expects,
-      timeoutMs,
-      options.signal,
-      () => addressText(this.#peer),
-      again,
-    );
-    this.#pending = step;
-    started?.catch((error: RdmaError) => step.fail(cmCallError(error, what, this.#peer)));
-    try {
-      return await step.promise;
-    } catch (error) {
-      // An id whose step has failed is in no state that a next step could start from (rdma_connect(3)).
-      this.#pending = undefined;
-      this.close();
-      throw error;
-    } finally {
-      this.#pending = undefined;
-    }
-  }
+/** Makes an id (rdma_create_id(3)): the same as `new CmId(options)`. */
+export function createId(options: CmIdOptions = {}): CmId {
+  return new CmId(options);
 }

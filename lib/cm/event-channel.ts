@@ -1,54 +1,108 @@
-/** The event channel of this thread: all ids share it, events are told apart by their id. */
+import { EventEmitter } from 'node:events';
 import { addon } from '../addon.ts';
-import { type CmEventName, cmEventNames } from './events.ts';
-
-/** An event, copied; its id has been found already. @internal */
-export interface CmEvent {
-  readonly name: CmEventName;
-  readonly status: number;
-  /** Handle of the new id, for CONNECT_REQUEST. */
-  readonly newId: number;
-  readonly privateData: Buffer;
-  readonly responderResources: number;
-  readonly initiatorDepth: number;
-}
+import { closedError } from '../errors.ts';
+import { type CmEvent, cmEventNames, publicEvent, type RawCmEvent } from './events.ts';
 
 /** What receives the events of an id. @internal */
 export interface CmEventTarget {
-  _onEvent(event: CmEvent): void;
+  onEvent(event: RawCmEvent): void;
+  close(): void;
 }
 
-const targets = new Map<number, CmEventTarget>();
-let channel = 0;
-let active = 0;
+interface EventChannelEvents {
+  /** An event of an id that has been closed meanwhile; a connection request among them is rejected. */
+  unclaimed: [event: CmEvent];
+  close: [];
+}
 
-/** Handle of the channel; it is made at the first use. @internal */
-export function eventChannel(): number {
-  if (channel === 0) {
-    channel = addon.createEventChannel(
-      (type, status, id, listener, privateData, responderResources, initiatorDepth) => {
-        const name = cmEventNames[type];
-        if (name === undefined) return;
-        const target = targets.get(name === 'CONNECT_REQUEST' ? listener : id);
-        target?._onEvent({ name, status, newId: id, privateData, responderResources, initiatorDepth });
-      },
-    );
+/**
+ * What brings the events of connection ids (rdma_create_event_channel(3)). All ids of a thread share one unless they are
+ * given another, by {@link CmIdOptions.channel} or {@link CmId.migrate}. Events are copied and acknowledged at once, so
+ * nothing waits for them. A channel keeps the process alive while one of its ids listens, connects or is connected.
+ */
+export class EventChannel extends EventEmitter<EventChannelEvents> {
+  readonly #targets = new Map<number, CmEventTarget>();
+  #handle: number;
+  #active = 0;
+  #unclaimed = 0;
+
+  /** @throws RdmaError ENOENT or ENODEV without the kernel's rdma_ucm, or without any RDMA device */
+  constructor() {
+    super();
+    this.#handle = addon.createEventChannel((type, status, id, listener, privateData, param, group) => {
+      const name = cmEventNames[type];
+      if (name === undefined) return;
+      const request = name === 'CONNECT_REQUEST';
+      const event = { name, status, newId: request ? id : 0, privateData, group };
+      this.#dispatch(request ? listener : id, {
+        ...event,
+        ...(param === undefined ? {} : 'ahAttr' in param ? { ud: param } : { conn: param }),
+      });
+    });
   }
-  return channel;
+
+  get closed(): boolean {
+    return this.#handle === 0;
+  }
+
+  /** Events so far whose id had been closed before they came. */
+  get unclaimedCount(): number {
+    return this.#unclaimed;
+  }
+
+  /** Closes the channel with all its ids (rdma_destroy_event_channel(3)). Idempotent. */
+  close(): void {
+    const handle = this.#handle;
+    if (handle === 0) return;
+    this.#handle = 0;
+    for (const target of [...this.#targets.values()]) target.close();
+    addon.close(handle);
+    this.emit('close');
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** @throws RdmaError ERR_RDMA_CLOSED @internal */
+  get _handle(): number {
+    if (this.#handle === 0) throw closedError('event channel');
+    return this.#handle;
+  }
+
+  /** Routes the events of [id] to [target]. @internal */
+  _add(id: number, target: CmEventTarget): void {
+    this.#targets.set(id, target);
+  }
+
+  /** @internal */
+  _remove(id: number): void {
+    this.#targets.delete(id);
+  }
+
+  /** Counts the ids that keep the process alive. @internal */
+  _addActive(delta: 1 | -1): void {
+    this.#active += delta;
+    if (this.#handle === 0) return;
+    if (this.#active === (delta === 1 ? 1 : 0)) addon.refEventChannel(this.#handle, delta === 1);
+  }
+
+  #dispatch(id: number, event: RawCmEvent): void {
+    const target = this.#targets.get(id);
+    if (target !== undefined) {
+      target.onEvent(event);
+      return;
+    }
+    this.#unclaimed += 1;
+    if (event.newId !== 0) addon.close(event.newId);
+    this.emit('unclaimed', publicEvent(event));
+  }
 }
 
-/** Routes the events of [id] to [target]. @internal */
-export function addTarget(id: number, target: CmEventTarget): void {
-  targets.set(id, target);
-}
+let shared: EventChannel | undefined;
 
-/** @internal */
-export function removeTarget(id: number): void {
-  targets.delete(id);
-}
-
-/** Counts the ids that keep the process alive: those that listen, connect or are connected. @internal */
-export function addActive(delta: 1 | -1): void {
-  active += delta;
-  if (active === (delta === 1 ? 1 : 0)) addon.refEventChannel(eventChannel(), delta === 1);
+/** The channel of this thread, for ids that are given no other. */
+export function defaultEventChannel(): EventChannel {
+  if (shared === undefined || shared.closed) shared = new EventChannel();
+  return shared;
 }

@@ -27,7 +27,13 @@ export interface Addon
 }
 
 export type { NativeAh, NativeAhAttr } from './address-handle.ts';
-export type { NativeAddress, NativeCmCallback, NativeConnParam } from './cm.ts';
+export type {
+  NativeAddress,
+  NativeAddrInfo,
+  NativeConnParam,
+  NativeHost,
+  NativeIdDescription,
+} from './cm.ts';
 export type { NativeGid } from './device.ts';
 export type { NativeRegion } from './memory.ts';
 export type { NativeBinding } from './memory-window.ts';

@@ -146,14 +146,4 @@ EventChannelPtr CreateEventChannel() {
   return ptr;
 }
 
-CmIdPtr CreateCmId(const EventChannelPtr& channel, void* context) {
-  rdma_cm_id* id = nullptr;
-  Check(rdma_create_id(channel.get(), &id, context, RDMA_PS_TCP), "rdma_create_id");
-  return AdoptCmId(channel, id);
-}
-
-CmIdPtr AdoptCmId(const EventChannelPtr& channel, rdma_cm_id* id) {
-  return {id, [channel](rdma_cm_id* i) { ReportDestroy(rdma_destroy_id(i), "rdma_destroy_id"); }};
-}
-
 }  // namespace rdma

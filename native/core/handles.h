@@ -51,9 +51,5 @@ MwPtr AllocMw(const PdPtr& pd, ibv_mw_type type);
 ChannelPtr CreateCompChannel(const ContextPtr& context);
 CqPtr CreateCq(const ContextPtr& context, int cqe, const ChannelPtr& channel);
 EventChannelPtr CreateEventChannel();
-CmIdPtr CreateCmId(const EventChannelPtr& channel, void* context);
-
-/// Takes over the id of a connection request, which librdmacm made.
-CmIdPtr AdoptCmId(const EventChannelPtr& channel, rdma_cm_id* id);
 
 }  // namespace rdma

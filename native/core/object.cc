@@ -33,4 +33,8 @@ void Object::AddChild(const std::shared_ptr<Object>& child) {
   children_.push_back(child);
 }
 
+void Object::RemoveChild(const Object* child) {
+  std::erase_if(children_, [child](const auto& weak) { return weak.lock().get() == child; });
+}
+
 }  // namespace rdma

@@ -129,6 +129,7 @@ CreatedQueuePair CreateQp(const QueuePairSpec& spec) {
   return {{qp,
            [parents = std::move(parents)](ibv_qp* q) {
              if (parents.id) {
+               LeaveQueuePair(parents.id);
                rdma_destroy_qp(parents.id.get());
              } else {
                ReportDestroy(ibv_destroy_qp(q), "ibv_destroy_qp");

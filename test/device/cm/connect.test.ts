@@ -67,7 +67,7 @@ describe.each(devices)('rdma_cm on $name', ({ name, host }) => {
     });
     const client = await resolved(server.address);
     const answer = await client.connect({ privateData: Buffer.from('hello'), initiatorDepth: 4 });
-    expect(answer.toString('latin1', 0, 7)).toBe('welcome');
+    expect(answer.privateData.toString('latin1', 0, 7)).toBe('welcome');
     const asked = await request;
     expect(asked.privateData.toString('latin1', 0, 5)).toBe('hello');
     expect(asked.responderResources).toBe(4);

@@ -31,19 +31,22 @@ describe('RdmaError', () => {
 
   it('takes the errno of an rdma_cm event where it says more than the event', () => {
     const peer = { host: '10.0.0.2', port: 7471 };
-    expect(cmError('ADDR_ERROR', -110, 'resolve addr', peer)).toMatchObject({
+    expect(cmError({ name: 'ADDR_ERROR', status: -110 }, 'resolve addr', peer)).toMatchObject({
       code: 'ETIMEDOUT',
       errno: -110,
     });
-    expect(cmError('REJECTED', 28, 'connect', peer)).toMatchObject({
+    expect(cmError({ name: 'REJECTED', status: 28 }, 'connect', peer)).toMatchObject({
       code: 'ECONNREFUSED',
       syscall: 'rdma_connect',
+      reason: 28,
     });
-    expect(cmError('REJECTED', -111, 'connect', peer)?.message).toContain(
+    expect(cmError({ name: 'REJECTED', status: -111 }, 'connect', peer)?.message).toContain(
       'connect ECONNREFUSED 10.0.0.2:7471',
     );
-    expect(cmError('UNREACHABLE', -110, 'connect', { host: '::1', port: 1 })?.message).toContain('[::1]:1');
-    expect(cmError('ESTABLISHED', 0, 'connect', peer)).toBeUndefined();
+    expect(
+      cmError({ name: 'UNREACHABLE', status: -110 }, 'connect', { host: '::1', port: 1 })?.message,
+    ).toContain('[::1]:1');
+    expect(cmError({ name: 'ESTABLISHED', status: 0 }, 'connect', peer)).toBeUndefined();
   });
 
   it('says how much of a batch is on its way when the provider refuses a later one', () => {

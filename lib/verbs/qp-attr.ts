@@ -1,6 +1,6 @@
 /** Attributes of queue pairs (struct ibv_qp_attr, ibv_modify_qp(3)), checked, and encoded for the addon. */
 import type { NativeQpAttr } from '../addon.ts';
-import { invalidArgument } from '../errors.ts';
+import { invalidArgument, RdmaError } from '../errors.ts';
 import { type AhAttr, checkAhAttr } from './ah-attr.ts';
 import { checkInteger } from './check.ts';
 import { Access, qpStates } from './constants.ts';
@@ -51,7 +51,7 @@ export interface QpAttr {
   readonly retryCnt?: number;
   /** Retries when the peer has no receive posted, 0 … 7; 7 = for ever. */
   readonly rnrRetry?: number;
-  /** The alternate path, with the three attributes that follow. */
+  /** The alternate path, with the three attributes that follow; on InfiniBand only. */
   readonly altAhAttr?: AhAttr;
   readonly altPkeyIndex?: number;
   /** That of altAhAttr by default. */
@@ -181,8 +181,6 @@ type Ranges = Readonly<Partial<Record<keyof QpAttr, number>>>;
 /** Upper limits of the plain numbers; 0 is the lower one, 1 of ports. */
 function ranges({ attr }: Device): Ranges {
   return {
-    pkeyIndex: 0xffff,
-    altPkeyIndex: 0xffff,
     port: attr.physPortCnt,
     altPort: attr.physPortCnt,
     qkey: 0xffff_ffff,
@@ -215,6 +213,16 @@ export function encodeAttr(attr: QpAttr, device: Device, port: number): NativeQp
     checkInteger(name, value, name === 'port' || name === 'altPort' ? 1 : 0, max);
     (native as Record<string, number>)[name] = value;
   }
+  for (const [name, at] of [
+    ['pkeyIndex', port],
+    ['altPkeyIndex', attr.altPort ?? port],
+  ] as const) {
+    const value = attr[name];
+    if (value === undefined) continue;
+    // siw has an empty table, and takes index 0 as all do.
+    checkInteger(name, value, 0, Math.max(device.queryPort(at).pkeyTblLen, 1) - 1);
+    native[name] = value;
+  }
   if (attr.state !== undefined) native.state = stateNumber('state', attr.state);
   if (attr.curState !== undefined) native.curState = stateNumber('curState', attr.curState);
   if (attr.accessFlags !== undefined) native.accessFlags = accessBits(attr.accessFlags);
@@ -225,6 +233,13 @@ export function encodeAttr(attr: QpAttr, device: Device, port: number): NativeQp
     native.pathMtu = mtuNumber(attr.pathMtu, device.queryPort(native.ahAttr?.port ?? port).activeMtu);
   }
   if (attr.altAhAttr !== undefined) {
+    if (device.queryPort(port).linkLayer === 'Ethernet') {
+      throw new RdmaError(
+        'EOPNOTSUPP',
+        `altAhAttr: port ${port} of ${device.name} is an Ethernet port; alternate paths are InfiniBand's`,
+        { device: device.name },
+      );
+    }
     native.altAhAttr = checkAhAttr('altAhAttr', attr.altAhAttr, device, attr.altPort ?? port);
     native.altPort ??= native.altAhAttr.port;
   }

@@ -94,7 +94,8 @@ const transitions: Readonly<Record<QpKnownState, Readonly<Partial<Record<QpKnown
           'maxDestRdAtomic',
           'minRnrTimer',
         ],
-        UC: SQD_PATH,
+        // Not ahAttr: ib_uverbs adds the port to it, which UC does not take here (kernel core/uverbs_cmd.c modify_qp).
+        UC: SQD_PATH.filter((name) => name !== 'ahAttr'),
         UD: ['pkeyIndex', 'qkey'],
         XRC_SEND: [...REQUESTER.filter((name) => name !== 'sqPsn'), ...SQD_PATH, 'port'],
         XRC_RECV: ['timeout', ...SQD_PATH, 'port', 'maxDestRdAtomic', 'minRnrTimer'],

@@ -239,6 +239,8 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
     }
     this.#resetting = true;
     try {
+      // rxe refuses all but ERR until the send queue is drained (kernel sw/rxe/rxe_qp.c __qp_chk_state).
+      if (this.state === 'SQD') addon.qpToError(handle);
       addon.modifyQp(handle, attr, mask);
       // What had completed before is told first; the device adds nothing any more.
       for (const cq of queues) {

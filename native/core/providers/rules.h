@@ -19,6 +19,7 @@ enum class Rule : uint8_t {
   kManualStates,
   kPartialQuery,
   kModifyUnchecked,
+  kDrainBlocksReset,
   kNoSqe,
   // Posting.
   kPostAnswers,

@@ -227,6 +227,43 @@ describe('SQD', () => {
     a.modify({ state: 'RTS', curState: 'SQD' });
     await message(a, b, 'after', local, sink);
   });
+
+  it('is left for RESET also while it drains', async () => {
+    pair = manualPair();
+    const { a, b } = pair;
+    const [local, sink] = [pair.memory(1 << 20), pair.memory(1 << 20)];
+    const { addr: remoteAddr, rkey } = sink.mr;
+    for (let round = 0; round < 5; round += 1) {
+      const list = Array.from({ length: 8 }, () => ({
+        opcode: Opcode.RDMA_WRITE,
+        sges: sge(local),
+        remoteAddr,
+        rkey,
+      }));
+      const retired = new Promise<void>((resolve) => {
+        let left = list.length;
+        a.postSend(list, () => {
+          left -= 1;
+          if (left === 0) resolve();
+        });
+      });
+      a.modify({ state: 'SQD' });
+      a.modify({ state: 'RESET' });
+      await retired;
+      expect(a.state).toBe('RESET');
+      b.modify({ state: 'RESET' });
+      connectManually(a, b);
+    }
+    await message(a, b, 'after all', local, sink);
+  });
+
+  it('tells when the send queue is drained', async () => {
+    pair = manualPair();
+    const drained = new Promise((resolve) => pair.a.once('SQ_DRAINED', resolve));
+    pair.a.modify({ state: 'SQD', enSqdAsyncNotify: true });
+    expect(await drained).toMatchObject({ type: 'SQ_DRAINED', qp: pair.a });
+    expect(pair.a.state).toBe('SQD');
+  });
 });
 
 describe('UD', () => {

@@ -240,7 +240,7 @@ export class CmId extends EventEmitter<CmIdEvents> {
    * @throws RdmaError ENOSPC when a completion queue is too small, EINVAL when the domain is of another device
    */
   createQp(init: QpInit): QueuePair {
-    const { pd, sendCq, recvCq = sendCq } = init;
+    const { pd, sendCq, recvCq = sendCq, srq } = init;
     const type = this.portSpace === 'TCP' ? 'RC' : 'UD';
     if (init.type !== undefined && init.type !== type) {
       throw invalidArgument(
@@ -251,7 +251,7 @@ export class CmId extends EventEmitter<CmIdEvents> {
     const states = ['idle', 'bound', 'addrResolved', 'routeResolved', 'requested'] as const;
     const handle = this.#core.require('rdma_create_qp', states);
     const native = addon.createQp(qpSpec(pd, { ...init, type }, handle));
-    const qp = new QueuePair(native, pd, sendCq, recvCq);
+    const qp = new QueuePair(native, pd, sendCq, recvCq, srq);
     this.#core.qp = qp;
     return qp;
   }

@@ -2,12 +2,20 @@
 
 /** @internal */
 export interface CompletionQueueAddon {
+  createChannel(device: number): number;
+  /** Returns its handle, the entries that the device granted, and the channel's descriptor. */
   createCq(
     device: number,
     cqe: number,
+    channel: number,
+    compVector: number,
+    flags: number,
     ring: Uint32Array,
     callback: (count: number) => void,
-  ): [number, number];
+  ): [handle: number, cqe: number, fd: number];
+  resizeCq(cq: number, cqe: number): number;
+  moderateCq(cq: number, count: number, period: number): void;
+  cqReserved(cq: number): number;
   pollCq(cq: number): number;
   refCq(cq: number, ref: boolean): void;
 }

@@ -7,6 +7,7 @@ import type { DeviceAddon } from './device.ts';
 import type { MemoryAddon } from './memory.ts';
 import type { MemoryWindowAddon } from './memory-window.ts';
 import type { QueuePairAddon } from './queue-pair.ts';
+import type { SharedReceiveQueueAddon } from './shared-receive-queue.ts';
 
 /** @internal */
 export interface Addon
@@ -16,6 +17,7 @@ export interface Addon
     MemoryWindowAddon,
     CompletionQueueAddon,
     QueuePairAddon,
+    SharedReceiveQueueAddon,
     CmAddon {
   readonly layout: typeof layout;
   initialise(

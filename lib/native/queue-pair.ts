@@ -35,6 +35,7 @@ export interface NativeQpSpec {
   pd: number;
   sendCq: number;
   recvCq: number;
+  srq: number;
   /** The connection id that it belongs to. */
   id: number;
   maxSendWr: number;

@@ -7,8 +7,11 @@ const C = layout.completion;
 export class CompletionRing {
   /** The ring's memory, shared with the addon. */
   readonly words: Uint32Array;
+  /** Completions carry the device's clock. */
+  readonly timestamps: boolean;
 
-  constructor(capacity: number) {
+  constructor(capacity: number, timestamps = false) {
+    this.timestamps = timestamps;
     this.words = new Uint32Array(new SharedArrayBuffer(capacity * C.words * 4));
   }
 
@@ -37,17 +40,57 @@ export class CompletionRing {
     return this.words[index * C.words + C.byte_len] as number;
   }
 
-  /** Flags: 2 = with immediate data (IBV_WC_WITH_IMM). */
+  /** Flags (enum ibv_wc_flags): 1 = GRH, 2 = with immediate data, 8 = with an invalidated rkey. */
   flags(index: number): number {
     return this.words[index * C.words + C.wc_flags] as number;
   }
 
-  /** Immediate data, in host byte order; valid with flag 2. */
+  /** Immediate data in host byte order, with flag 2; the invalidated rkey, with flag 8. */
   immData(index: number): number {
     return this.words[index * C.words + C.imm_data] as number;
   }
 
   vendorErr(index: number): number {
     return this.words[index * C.words + C.vendor_err] as number;
+  }
+
+  /** Number of the local queue pair; tells the receives of a shared receive queue apart. */
+  qpNum(index: number): number {
+    return this.words[index * C.words + C.qp_num] as number;
+  }
+
+  /** Number of the queue pair that sent the datagram (UD). */
+  srcQp(index: number): number {
+    return this.words[index * C.words + C.src_qp] as number;
+  }
+
+  /** Index of the partition key of the datagram (UD, QP1). */
+  pkeyIndex(index: number): number {
+    return this.words[index * C.words + C.pkey_index] as number;
+  }
+
+  /** Local identifier of the sender (UD, InfiniBand). */
+  slid(index: number): number {
+    return this.words[index * C.words + C.slid] as number;
+  }
+
+  /** Service level (UD). */
+  sl(index: number): number {
+    return (this.words[index * C.words + C.sl] as number) & 0xff;
+  }
+
+  /** Low bits of the local identifier that the datagram was sent to (UD, InfiniBand). */
+  dlidPathBits(index: number): number {
+    return (this.words[index * C.words + C.sl] as number) >>> 8;
+  }
+
+  /** Low word of the raw device clock, of a queue with timestamps. */
+  timestampLo(index: number): number {
+    return this.words[index * C.words + C.timestamp_lo] as number;
+  }
+
+  /** High word of the raw device clock, of a queue with timestamps. */
+  timestampHi(index: number): number {
+    return this.words[index * C.words + C.timestamp_hi] as number;
   }
 }

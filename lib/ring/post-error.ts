@@ -135,7 +135,12 @@ const CHECK_NONE = 0;
 const CHECK_UNCLEAR = list.indexOf(checks.unclear);
 
 /** The error of a failed post; [errno] is what the addon returned, [status] its record. */
-export function postError(syscall: string, errno: number, status: Uint32Array, qpNum: number): RdmaError {
+export function postError(
+  syscall: string,
+  errno: number,
+  status: Uint32Array,
+  qpNum: number | undefined,
+): RdmaError {
   const check = status[f.check] as number;
   const wrIndex = status[f.wr_index] as number;
   const posted = status[f.posted] as number;

@@ -4,6 +4,7 @@ import type { CompletionQueue } from './completion-queue.ts';
 import type { Device } from './device.ts';
 import { Owned } from './owned.ts';
 import type { QueuePair } from './queue-pair.ts';
+import type { SharedReceiveQueue } from './shared-receive-queue.ts';
 
 /** Types of events, by number, without IBV_EVENT_ (enum ibv_event_type). */
 export const asyncEventTypes = [
@@ -76,7 +77,7 @@ export interface CompletionQueueEvent {
 export interface SharedReceiveQueueEvent {
   readonly type: 'SRQ_ERR' | 'SRQ_LIMIT_REACHED';
   readonly device: Device;
-  readonly srq: AsyncEventTarget<SharedReceiveQueueEvent>;
+  readonly srq: SharedReceiveQueue;
 }
 
 /**
@@ -177,9 +178,7 @@ export function asyncEvent(
       return object === undefined ? undefined : { type, device, cq: object as CompletionQueue };
     case 'SRQ_ERR':
     case 'SRQ_LIMIT_REACHED':
-      return object === undefined
-        ? undefined
-        : { type, device, srq: object as AsyncEventTarget<SharedReceiveQueueEvent> };
+      return object === undefined ? undefined : { type, device, srq: object as SharedReceiveQueue };
     default:
       return object === undefined ? undefined : { type, device, qp: object as QueuePair };
   }

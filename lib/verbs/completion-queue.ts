@@ -1,9 +1,10 @@
 import { addon } from '../addon.ts';
-import { errnoName, RdmaError } from '../errors.ts';
+import { errnoName, invalidArgument, RdmaError } from '../errors.ts';
 import { RECEIVE_QUEUE_BIT } from '../layout.ts';
 import { CompletionRing } from '../ring/completion-ring.ts';
 import { type AsyncEvent, AsyncEventTarget, type CompletionQueueEvent } from './async-event.ts';
 import { checkInteger } from './check.ts';
+import { CompletionChannel } from './completion-channel.ts';
 import type { Device } from './device.ts';
 
 /** Completions that come to JavaScript in one call. */
@@ -16,9 +17,23 @@ export interface CqOptions {
    * complete with an error. 1 … device.attr.maxCqe; 4096 by default.
    */
   readonly cqe?: number;
+  /** Shares the descriptor of this channel with other queues; by default the queue has a channel of its own. */
+  readonly channel?: CompletionChannel;
+  /** Which completion vector, and so which interrupt, its events use; 0 by default. */
+  readonly compVector?: number;
+  /** Completions carry the raw clock of the device (ibv_create_cq_ex(3)). */
+  readonly timestamps?: boolean;
+  /**
+   * Only messages that were sent with SOLICITED wake the event loop (ibv_req_notify_cq(3)). Other completions are delivered
+   * along with them, or by {@link CompletionQueue.poll}. A device may wake for errors or not (rxe does not).
+   */
+  readonly solicitedOnly?: boolean;
 }
 
-/** What a completion queue needs of a queue pair. @internal */
+const TIMESTAMPS = 1;
+const SOLICITED_ONLY = 2;
+
+/** What a completion queue needs of a queue pair or a shared receive queue. @internal */
 export interface CompletionSink {
   _complete(receive: boolean, seq: number, status: number, byteLen: number, wc: number): void;
   close(): void;
@@ -30,28 +45,87 @@ export interface CompletionSink {
  */
 export class CompletionQueue extends AsyncEventTarget<CompletionQueueEvent> {
   readonly device: Device;
-  /** Entries that the device granted. */
-  readonly cqe: number;
+  /** The channel that it shares with others; undefined when it has one of its own. */
+  readonly channel: CompletionChannel | undefined;
+  /**
+   * Descriptor of its channel, readable when there are events. The library reads it: others may wait for it, but not take
+   * events from it.
+   */
+  readonly fd: number;
   /** The batch in hand, for `onRetired` callbacks. */
   readonly ring: CompletionRing;
   readonly #sinks = new Map<number, CompletionSink>();
+  #cqe: number;
   #dispatching = false;
 
   /** @internal */
   constructor(device: Device, options: CqOptions = {}) {
     const cqe = options.cqe ?? Math.min(4096, device.attr.maxCqe);
     checkInteger('cqe', cqe, 1, device.attr.maxCqe);
-    const ring = new CompletionRing(RING_CAPACITY);
+    const { channel, compVector = 0, timestamps = false, solicitedOnly = false } = options;
+    checkInteger('compVector', compVector, 0, 0x7fff_ffff);
+    if (channel !== undefined && !(channel instanceof CompletionChannel)) {
+      throw invalidArgument(
+        'ERR_INVALID_ARG_TYPE',
+        'channel must be a CompletionChannel, made by device.createCompletionChannel()',
+      );
+    }
+    const ring = new CompletionRing(RING_CAPACITY, timestamps);
+    const flags = (timestamps ? TIMESTAMPS : 0) | (solicitedOnly ? SOLICITED_ONLY : 0);
     let self: WeakRef<CompletionQueue> | undefined;
-    const [handle, granted] = addon.createCq(device._handle, cqe, ring.words, (count) => {
+    const wake = (count: number) => {
       const queue = self?.deref();
       if (queue !== undefined) queue.#wake(count);
-    });
+    };
+    const [handle, granted, fd] = addon.createCq(
+      device._handle,
+      cqe,
+      channel?._handle ?? 0,
+      compVector,
+      flags,
+      ring.words,
+      wake,
+    );
     super('completion queue', handle);
     self = new WeakRef(this);
     this.device = device;
-    this.cqe = granted;
+    this.channel = channel;
+    this.fd = fd;
+    this.#cqe = granted;
     this.ring = ring;
+  }
+
+  /** Entries that the device granted. */
+  get cqe(): number {
+    return this.#cqe;
+  }
+
+  /** Entries that are set aside: one for every work request of every queue pair that reports here. */
+  get reserved(): number {
+    return addon.cqReserved(this._handle);
+  }
+
+  /**
+   * Changes the number of entries (ibv_resize_cq(3)); work may go on meanwhile.
+   *
+   * @param cqe at least {@link reserved}, at most device.attr.maxCqe; the device may grant more
+   * @throws RdmaError EBUSY below what is reserved, EOPNOTSUPP where the device can not resize (siw)
+   */
+  resize(cqe: number): void {
+    checkInteger('cqe', cqe, 1, this.device.attr.maxCqe);
+    this.#cqe = addon.resizeCq(this._handle, cqe);
+  }
+
+  /**
+   * Moderates the events (ibv_modify_cq(3)): one for `cqCount` completions, or `cqPeriod` microseconds after the first.
+   *
+   * @throws RdmaError EOPNOTSUPP where the device has no moderation (rxe, siw)
+   */
+  modify(moderation: { readonly cqCount: number; readonly cqPeriod: number }): void {
+    const { cqCount, cqPeriod } = moderation;
+    checkInteger('cqCount', cqCount, 0, 0xffff);
+    checkInteger('cqPeriod', cqPeriod, 0, 0xffff);
+    addon.moderateCq(this._handle, cqCount, cqPeriod);
   }
 
   /**

@@ -3,6 +3,7 @@ import { addon } from '../addon.ts';
 import { invalidArgument } from '../errors.ts';
 import { type AsyncEvent, AsyncEventTarget, asyncEvent, asyncEventTypes } from './async-event.ts';
 import { checkInteger, checkText } from './check.ts';
+import { CompletionChannel } from './completion-channel.ts';
 import { CompletionQueue, type CqOptions } from './completion-queue.ts';
 import { atomicCaps, type DeviceAttr, type DeviceAttrEx } from './device-attr.ts';
 import { DeviceCaps } from './device-caps.ts';
@@ -155,9 +156,18 @@ export class Device extends AsyncEventTarget<AsyncEvent> {
     return new ProtectionDomain(this, addon.allocPd(this._handle));
   }
 
-  /** A completion queue with a channel of its own (ibv_create_cq(3), ibv_create_comp_channel(3)). */
+  /**
+   * A completion queue, with a channel of its own unless it is given one (ibv_create_cq(3)).
+   *
+   * @throws RdmaError EOPNOTSUPP for timestamps, or events of solicited messages only, where the device has none
+   */
   createCq(options?: CqOptions): CompletionQueue {
     return new CompletionQueue(this, options);
+  }
+
+  /** A channel for several completion queues: `createCq({ channel })` (ibv_create_comp_channel(3)). */
+  createCompletionChannel(): CompletionChannel {
+    return new CompletionChannel(this);
   }
 
   #sysfs(name: string): string | undefined {

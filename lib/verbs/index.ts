@@ -12,6 +12,7 @@ export {
   type QueuePairEvent,
   type SharedReceiveQueueEvent,
 } from './async-event.ts';
+export { CompletionChannel } from './completion-channel.ts';
 export { CompletionQueue, type CqOptions } from './completion-queue.ts';
 export {
   Access,
@@ -60,6 +61,12 @@ export type { QpInfo } from './qp-query.ts';
 export type { QpTargetState } from './qp-state.ts';
 export { QueuePair, type QueuePairCaps } from './queue-pair.ts';
 export type { Quirk } from './quirks.ts';
+export {
+  type OnReceived,
+  SharedReceiveQueue,
+  type SrqAttr,
+  type SrqOptions,
+} from './shared-receive-queue.ts';
 export type { WorkCompletion } from './work-completion.ts';
 export type {
   AtomicCmpAndSwp,

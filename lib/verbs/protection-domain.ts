@@ -10,6 +10,7 @@ import { checkMwType, MemoryWindow } from './memory-window.ts';
 import { Owned } from './owned.ts';
 import { type QpOptions, qpSpec } from './qp-create.ts';
 import { QueuePair } from './queue-pair.ts';
+import { SharedReceiveQueue, type SrqOptions } from './shared-receive-queue.ts';
 
 const KNOWN_ACCESS = Object.values(Access).reduce((all, flag) => all | flag, 0);
 const REMOTE_WRITES = Access.REMOTE_WRITE | Access.REMOTE_ATOMIC;
@@ -96,8 +97,17 @@ export class ProtectionDomain extends Owned {
    * @throws RdmaError EOPNOTSUPP for a type that the device does not have, ENOSPC when a completion queue is too small
    */
   createQp(options: QpOptions): QueuePair {
-    const { sendCq, recvCq = sendCq } = options;
-    return new QueuePair(addon.createQp(qpSpec(this, options)), this, sendCq, recvCq);
+    const { sendCq, recvCq = sendCq, srq } = options;
+    return new QueuePair(addon.createQp(qpSpec(this, options)), this, sendCq, recvCq, srq);
+  }
+
+  /**
+   * Makes a queue of receives that several queue pairs can share (ibv_create_srq(3)).
+   *
+   * @throws RdmaError EINVAL beyond the limits of the device, EOPNOTSUPP when it has no shared receive queues
+   */
+  createSrq(options?: SrqOptions): SharedReceiveQueue {
+    return new SharedReceiveQueue(this, options);
   }
 
   /**

@@ -4,6 +4,7 @@ import { invalidArgument } from '../errors.ts';
 import { checkInteger } from './check.ts';
 import { CompletionQueue } from './completion-queue.ts';
 import type { ProtectionDomain } from './protection-domain.ts';
+import { SharedReceiveQueue } from './shared-receive-queue.ts';
 
 /** Types of queue pairs, by name (enum ibv_qp_type). */
 export const qpTypes = { RC: 2, UC: 3, UD: 4, RAW_PACKET: 8, XRC_SEND: 9, XRC_RECV: 10 } as const;
@@ -21,6 +22,8 @@ export interface QpOptions {
   readonly sendCq: CompletionQueue;
   /** The send queue's by default. */
   readonly recvCq?: CompletionQueue;
+  /** Takes its receives from there; maxRecvWr and maxRecvSge do not count then. */
+  readonly srq?: SharedReceiveQueue;
   /** 64 by default. */
   readonly maxSendWr?: number;
   /** 64 by default; 0 for a queue pair that never receives. */
@@ -78,12 +81,15 @@ function checkType(type: unknown): asserts type is QpType {
 export function qpSpec(pd: ProtectionDomain, options: QpOptions, id = 0): NativeQpSpec {
   const { attr } = pd.device;
   const sge = Math.min(4, attr.maxSge);
-  const { type = 'RC', sendCq, recvCq = sendCq, port = 1, createFlags = 0, sourceQpn = 0 } = options;
+  const { type = 'RC', sendCq, recvCq = sendCq, srq, port = 1, createFlags = 0, sourceQpn = 0 } = options;
   const { maxSendWr = 64, maxRecvWr = 64, maxInlineData = 64 } = options;
   const { maxSendSge = sge, maxRecvSge = sge } = options;
   checkType(type);
   checkQueue('sendCq', sendCq);
   checkQueue('recvCq', recvCq);
+  if (srq !== undefined && !(srq instanceof SharedReceiveQueue)) {
+    throw invalidArgument('ERR_INVALID_ARG_TYPE', 'srq must be a SharedReceiveQueue, made by pd.createSrq()');
+  }
   checkInteger('maxSendWr', maxSendWr, 1, attr.maxQpWr);
   checkInteger('maxRecvWr', maxRecvWr, 0, attr.maxQpWr);
   checkInteger('maxSendSge', maxSendSge, 1, attr.maxSge);
@@ -109,6 +115,7 @@ export function qpSpec(pd: ProtectionDomain, options: QpOptions, id = 0): Native
     pd: pd._handle,
     sendCq: sendCq._handle,
     recvCq: recvCq._handle,
+    srq: srq?._handle ?? 0,
     id,
     maxSendWr,
     maxRecvWr,

@@ -8,6 +8,7 @@ import type { CompletionQueue, CompletionSink } from './completion-queue.ts';
 import { Opcode, type QpState, qpStates, SendFlags } from './constants.ts';
 import type { ProtectionDomain } from './protection-domain.ts';
 import { type NativeQp, QueuePairControl } from './qp-control.ts';
+import type { SharedReceiveQueue } from './shared-receive-queue.ts';
 import { type WorkCompletion, workCompletion } from './work-completion.ts';
 import type { RecvWr, SendWr } from './work-request.ts';
 import { fillRecv, fillSend, type SlotContext } from './work-request-slot.ts';
@@ -44,6 +45,8 @@ function retiredAt(retired: Retired, index: number): OnRetired | null {
 export class QueuePair extends QueuePairControl implements CompletionSink {
   readonly sendCq: CompletionQueue;
   readonly recvCq: CompletionQueue;
+  /** Where it takes its receives from, instead of a queue of its own. */
+  readonly srq: SharedReceiveQueue | undefined;
   readonly caps: QueuePairCaps;
   readonly #send: WorkRing;
   readonly #recv: WorkRing;
@@ -57,11 +60,18 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
   #flushTimer: NodeJS.Timeout | undefined;
 
   /** @internal */
-  constructor(native: NativeQp, pd: ProtectionDomain, sendCq: CompletionQueue, recvCq: CompletionQueue) {
+  constructor(
+    native: NativeQp,
+    pd: ProtectionDomain,
+    sendCq: CompletionQueue,
+    recvCq: CompletionQueue,
+    srq?: SharedReceiveQueue,
+  ) {
     super(native, pd);
     this.#key = native.handle;
     this.sendCq = sendCq;
     this.recvCq = recvCq;
+    this.srq = srq;
     this.caps = {
       maxSendWr: native.send.maxWr,
       maxRecvWr: native.recv.maxWr,
@@ -77,6 +87,7 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
     addon.attachRings(native.handle, this.#send.memory, this.#recv.memory);
     sendCq._attach(native.handle, this);
     recvCq._attach(native.handle, this);
+    srq?._attachQp(this, recvCq);
     this._onGone(() => this.#settle());
   }
 
@@ -127,6 +138,13 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
   postRecv(wrs: RecvWr | readonly RecvWr[], onRetired?: OnRetired | readonly (OnRetired | null)[]): void {
     const list = Array.isArray(wrs) ? (wrs as readonly RecvWr[]) : [wrs as RecvWr];
     if (list.length === 0) return;
+    if (this.srq !== undefined) {
+      throw new RdmaError(
+        'EINVAL',
+        'ibv_post_recv: this queue pair takes its receives from a shared receive queue: post them to its srq',
+        { syscall: 'ibv_post_recv', posted: 0, qpNum: this.qpNum },
+      );
+    }
     const ring = this.#recv;
     this.#checkRoom(ring, list.length, 'ibv_post_recv');
     for (let i = 0; i < list.length; i += 1) {
@@ -265,6 +283,7 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
     clearTimeout(this.#flushTimer);
     this.sendCq._detach(this.#key);
     this.recvCq._detach(this.#key);
+    this.srq?._detachQp(this);
     this.#send.retireAll(WcStatus.WR_FLUSH_ERR);
     this.#recv.retireAll(WcStatus.WR_FLUSH_ERR);
   }

@@ -1,18 +1,52 @@
 /** What a promise of a work request resolves with. */
 import type { CompletionRing } from '../ring/completion-ring.ts';
 
+const WC_GRH = 1;
 const WC_WITH_IMM = 2;
+const WC_WITH_INV = 8;
 
-/** A successful completion. */
+/** A successful completion (struct ibv_wc, ibv_poll_cq(3)). */
 export interface WorkCompletion {
   /** Bytes received, for a receive. */
   readonly byteLen: number;
   /** Immediate data that came with the message. */
   readonly immData?: number;
+  /** The rkey that the message has invalidated. */
+  readonly invalidatedRkey?: number;
+  /** The local queue pair. */
+  readonly qpNum: number;
+  /** The sender's queue pair, for a datagram. */
+  readonly srcQp: number;
+  /** For a datagram: the first 40 bytes of the buffer are the global routing header. */
+  readonly grh: boolean;
+  /** For a datagram to QP1. */
+  readonly pkeyIndex: number;
+  /** The sender's local identifier, for a datagram on InfiniBand. */
+  readonly slid: number;
+  /** Service level, for a datagram. */
+  readonly sl: number;
+  /** For a datagram on InfiniBand. */
+  readonly dlidPathBits: number;
+  /** Raw device clock, of a completion queue with timestamps. */
+  readonly timestamp?: bigint;
 }
 
-/** The completion at index [wc] of [ring]; -1 when there was none. @internal */
+/** The completion at index [wc] of [ring]. @internal */
 export function workCompletion(ring: CompletionRing, wc: number, byteLen: number): WorkCompletion {
-  const withImm = wc >= 0 && (ring.flags(wc) & WC_WITH_IMM) !== 0;
-  return withImm ? { byteLen, immData: ring.immData(wc) } : { byteLen };
+  const flags = ring.flags(wc);
+  return {
+    byteLen,
+    ...((flags & WC_WITH_IMM) === 0 ? undefined : { immData: ring.immData(wc) }),
+    ...((flags & WC_WITH_INV) === 0 ? undefined : { invalidatedRkey: ring.immData(wc) }),
+    qpNum: ring.qpNum(wc),
+    srcQp: ring.srcQp(wc),
+    grh: (flags & WC_GRH) !== 0,
+    pkeyIndex: ring.pkeyIndex(wc),
+    slid: ring.slid(wc),
+    sl: ring.sl(wc),
+    dlidPathBits: ring.dlidPathBits(wc),
+    ...(ring.timestamps
+      ? { timestamp: (BigInt(ring.timestampHi(wc)) << 32n) | BigInt(ring.timestampLo(wc)) }
+      : undefined),
+  };
 }

@@ -12,9 +12,20 @@ const TWO_32 = 0x1_0000_0000;
 const MAX_QPN = 0xff_ffff;
 const NO_SGES: readonly Sge[] = [];
 
+/** What the filling of SGEs must know of their queue. @internal */
+export interface SgeContext {
+  /** Undefined for a shared receive queue. */
+  readonly qpNum: number | undefined;
+}
+
+/** What takes SGEs: the ring of a queue pair, or of a shared receive queue. @internal */
+export interface SgeSlots {
+  readonly limits: { readonly maxSge: number };
+  setSge(slot: number, index: number, addr: number, length: number, lkey: number): void;
+}
+
 /** What the filling of a slot must know of its queue. @internal */
-export interface SlotContext {
-  readonly qpNum: number;
+export interface SlotContext extends SgeContext {
   readonly type: QpType;
   readonly pd: ProtectionDomain;
 }
@@ -22,7 +33,7 @@ export interface SlotContext {
 /** The fields of all work requests: which of them are there is checked by opcode. */
 type Fields = Readonly<Record<string, unknown>>;
 
-function wrong(context: SlotContext, index: number, code: string, text: string): RdmaError {
+function wrong(context: SgeContext, index: number, code: string, text: string): RdmaError {
   return new RdmaError(code, `work request ${index}: ${text}`, {
     wrIndex: index,
     posted: 0,
@@ -72,11 +83,11 @@ function u64(context: SlotContext, index: number, name: string, value: unknown):
 }
 
 function fillSges(
-  ring: WorkRing,
+  ring: SgeSlots,
   seq: number,
   sges: readonly Sge[],
   index: number,
-  context: SlotContext,
+  context: SgeContext,
 ): void {
   if (!Array.isArray(sges)) {
     throw wrong(
@@ -114,14 +125,25 @@ function fillSges(
   }
 }
 
-/** Fills the slot of [seq] with [wr], the work request [index] of its batch. @internal */
-export function fillRecv(ring: WorkRing, seq: number, wr: RecvWr, index: number, context: SlotContext): void {
+/** Fills the SGEs of [seq] with those of [wr], the receive [index] of its batch; returns how many. @internal */
+export function fillRecvSges(
+  ring: SgeSlots,
+  seq: number,
+  wr: RecvWr,
+  index: number,
+  context: SgeContext,
+): number {
   if (typeof wr !== 'object' || wr === null) {
     throw wrong(context, index, 'ERR_INVALID_ARG_TYPE', `it is ${inspect(wr)}`);
   }
-  const { sges } = wr;
-  fillSges(ring, seq, sges, index, context);
-  ring.setWorkRequest(seq, 0, SendFlags.SIGNALED, sges.length, 0, 0, 0, 0);
+  fillSges(ring, seq, wr.sges, index, context);
+  return wr.sges.length;
+}
+
+/** Fills the slot of [seq] with [wr], the work request [index] of its batch. @internal */
+export function fillRecv(ring: WorkRing, seq: number, wr: RecvWr, index: number, context: SlotContext): void {
+  const numSge = fillRecvSges(ring, seq, wr, index, context);
+  ring.setWorkRequest(seq, 0, SendFlags.SIGNALED, numSge, 0, 0, 0, 0);
 }
 
 function fillDatagramTarget(

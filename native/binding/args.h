@@ -85,6 +85,13 @@ void Export(Napi::Env env, Napi::Object exports, const char* name) {
 /// 'ib', 'iwarp' or 'unknown'.
 const char* TransportName(ibv_transport_type transport);
 
+/// A function of the hot path, without the cost of Napi::CallbackInfo. It may not throw.
+inline void ExportRaw(napi_env env, napi_value exports, const char* name, napi_callback callback) {
+  napi_value function = nullptr;
+  napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, nullptr, &function);
+  napi_set_named_property(env, exports, name, function);
+}
+
 void RegisterDevice(Napi::Env env, Napi::Object exports);
 void RegisterQuirks(Napi::Env env, Napi::Object exports);
 void RegisterDeviceQuery(Napi::Env env, Napi::Object exports);
@@ -93,6 +100,7 @@ void RegisterMemoryWindow(Napi::Env env, Napi::Object exports);
 void RegisterCompletionQueue(Napi::Env env, Napi::Object exports);
 void RegisterQueuePair(Napi::Env env, Napi::Object exports);
 void RegisterAddressHandle(Napi::Env env, Napi::Object exports);
+void RegisterSharedReceiveQueue(Napi::Env env, Napi::Object exports);
 void RegisterCm(Napi::Env env, Napi::Object exports);
 
 }  // namespace binding

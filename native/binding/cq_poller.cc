@@ -10,19 +10,17 @@ constexpr int kBatchesPerTurn = 4;
 
 }  // namespace
 
-CqPoller::CqPoller(EnvState* state, std::shared_ptr<rdma::CompletionQueue> cq, rdma::CompletionSlot* ring,
-                   uint32_t capacity, std::unique_ptr<ValueRef> ring_ref, std::unique_ptr<ValueRef> callback)
+CqPoller::CqPoller(EnvState* state, std::shared_ptr<rdma::CompletionQueue> cq,
+                   std::shared_ptr<ChannelPoller> channel, rdma::CompletionSlot* ring, uint32_t capacity,
+                   std::unique_ptr<ValueRef> ring_ref, std::unique_ptr<ValueRef> callback)
     : state_(state),
       cq_(std::move(cq)),
+      channel_(std::move(channel)),
       ring_(ring),
       capacity_(capacity),
       ring_ref_(std::move(ring_ref)),
       callback_(std::move(callback)),
-      poll_(state->HoldForClose()),
       again_(state->HoldForClose()) {
-  rdma::Check(uv_poll_init(state->loop(), poll_.get(), cq_->fd()), "uv_poll_init");
-  poll_.MarkInitialised();
-  poll_.get()->data = this;
   uv_idle_init(state->loop(), again_.get());
   again_.MarkInitialised();
   again_.get()->data = this;
@@ -30,15 +28,8 @@ CqPoller::CqPoller(EnvState* state, std::shared_ptr<rdma::CompletionQueue> cq, r
     busy_ = busy;
     UpdateRef();
   };
-  UpdateRef();
+  cq_->on_event = [this] { Run(); };
   cq_->Arm();
-  rdma::Check(uv_poll_start(poll_.get(), UV_READABLE,
-                            [](uv_poll_t* handle, int, int) {
-                              auto* self = static_cast<CqPoller*>(handle->data);
-                              self->cq_->DrainEvents();
-                              self->Run();
-                            }),
-              "uv_poll_start");
 }
 
 void CqPoller::SetRef(bool ref) {
@@ -47,21 +38,20 @@ void CqPoller::SetRef(bool ref) {
 }
 
 void CqPoller::UpdateRef() {
-  if (stopped_) return;
-  auto* handle = reinterpret_cast<uv_handle_t*>(poll_.get());
-  if (wanted_ref_ && busy_) {
-    uv_ref(handle);
-  } else {
-    uv_unref(handle);
-  }
+  const bool hold = wanted_ref_ && busy_ && !stopped_;
+  if (hold == holding_) return;
+  holding_ = hold;
+  channel_->Hold(hold);
 }
 
 void CqPoller::Stop() {
   if (stopped_) return;
   stopped_ = true;
   cq_->on_busy = nullptr;
-  poll_.Close();
+  cq_->on_event = nullptr;
+  UpdateRef();
   again_.Close();
+  if (cq_->own_channel()) channel_->Stop();
 }
 
 void CqPoller::Run() {

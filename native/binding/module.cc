@@ -111,6 +111,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   RegisterMemory(env, exports);
   RegisterMemoryWindow(env, exports);
   RegisterCompletionQueue(env, exports);
+  RegisterSharedReceiveQueue(env, exports);
   RegisterQueuePair(env, exports);
   RegisterAddressHandle(env, exports);
   RegisterCm(env, exports);

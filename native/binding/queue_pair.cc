@@ -40,6 +40,7 @@ rdma::QueuePairSpec Spec(const Napi::Object& from) {
   spec.pd = ObjectField<rdma::ProtectionDomain>(from, "pd", Kind::kProtectionDomain);
   spec.send_cq = ObjectField<rdma::CompletionQueue>(from, "sendCq", Kind::kCompletionQueue);
   spec.recv_cq = ObjectField<rdma::CompletionQueue>(from, "recvCq", Kind::kCompletionQueue);
+  spec.srq = ObjectField<rdma::SharedReceiveQueue>(from, "srq", Kind::kSharedReceiveQueue);
   spec.id = ObjectField<rdma::CmId>(from, "id", Kind::kCmId);
   spec.caps = {Field(from, "maxSendWr"), Field(from, "maxRecvWr"), Field(from, "maxSendSge"),
                Field(from, "maxRecvSge"), Field(from, "maxInlineData")};
@@ -108,12 +109,6 @@ napi_value PostCallback(napi_env env, napi_callback_info info) {
   napi_value result = nullptr;
   napi_create_int32(env, err, &result);
   return result;
-}
-
-void ExportRaw(napi_env env, napi_value exports, const char* name, napi_callback callback) {
-  napi_value function = nullptr;
-  napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, nullptr, &function);
-  napi_set_named_property(env, exports, name, function);
 }
 
 Napi::Value QueryQpState(const Napi::CallbackInfo& info) {

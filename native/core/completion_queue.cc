@@ -4,34 +4,71 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 
 #include "error.h"
-#include "queue_pair.h"
 
 namespace rdma {
 
 namespace {
 
-constexpr unsigned int kAckBatch = 64;
+/// Completions that are taken from the device at a time.
+constexpr uint32_t kBatch = 64;
+
+uint32_t QueueOf(const ibv_wc& wc) { return static_cast<uint32_t>(wc.wr_id >> 32); }
+
+void CheckSpec(const Device& device, const CompletionQueueSpec& spec) {
+  const auto vectors = static_cast<uint32_t>(std::max(device.context()->num_comp_vectors, 1));
+  if (spec.comp_vector >= vectors) {
+    throw Error("ibv_create_cq", EINVAL,
+                "compVector " + std::to_string(spec.comp_vector) + ": the device has " +
+                    std::to_string(vectors) + " completion vectors, numbered from 0");
+  }
+  if (spec.timestamps && device.rules().Has(Rule::kExtendedPoll)) {
+    throw Error("ibv_create_cq_ex", EOPNOTSUPP,
+                "the device " + device.name() + " has no completion timestamps");
+  }
+  if (spec.solicited_only && device.rules().Has(Rule::kSolicitedSilent)) {
+    throw Error("ibv_req_notify_cq", EOPNOTSUPP,
+                "solicitedOnly: the device " + device.name() + " makes no events for solicited receives");
+  }
+  if (spec.channel && spec.channel->device()->context() != device.context()) {
+    throw Error("ibv_create_cq", EINVAL,
+                "the completion channel is of device " + spec.channel->device()->name() + ", not of " +
+                    device.name());
+  }
+}
 
 }  // namespace
 
-std::shared_ptr<CompletionQueue> CompletionQueue::Create(const std::shared_ptr<Device>& device, int cqe) {
-  ChannelPtr channel = CreateCompChannel(device->context());
-  CqPtr cq = CreateCq(device->context(), cqe, channel);
-  auto object = std::make_shared<CompletionQueue>(device, std::move(cq), std::move(channel));
+std::shared_ptr<CompletionQueue> CompletionQueue::Create(const std::shared_ptr<Device>& device,
+                                                         const CompletionQueueSpec& spec) {
+  CheckSpec(*device, spec);
+  auto channel = spec.channel ? spec.channel : CompletionChannel::Create(device);
+  CqPtr cq = CreateCq(device->context(), static_cast<int>(spec.cqe), channel->channel(),
+                      static_cast<int>(spec.comp_vector), spec.timestamps);
+  auto object = std::make_shared<CompletionQueue>(device, std::move(channel), std::move(cq), spec);
   device->events().Track(object->cq_->cq, object);
   device->Adopt(object);
+  if (spec.channel) spec.channel->Adopt(object);
   return object;
 }
 
-CompletionQueue::CompletionQueue(std::shared_ptr<Device> device, CqPtr cq, ChannelPtr channel)
+CompletionQueue::CompletionQueue(std::shared_ptr<Device> device, std::shared_ptr<CompletionChannel> channel,
+                                 CqPtr cq, const CompletionQueueSpec& spec)
     : Object(Kind::kCompletionQueue),
       device_(std::move(device)),
-      cq_(std::move(cq)),
       channel_(std::move(channel)),
-      wcs_(64) {}
+      cq_(std::move(cq)),
+      own_channel_(!spec.channel),
+      solicited_only_(spec.solicited_only),
+      completions_(kBatch),
+      scratch_(kBatch) {
+  cq_->owner = this;
+}
+
+CompletionQueue::~CompletionQueue() {
+  if (cq_) cq_->owner = nullptr;
+}
 
 void CompletionQueue::Reserve(uint32_t entries) {
   const auto have = static_cast<uint32_t>(cqe());
@@ -39,65 +76,100 @@ void CompletionQueue::Reserve(uint32_t entries) {
     throw Error("ibv_create_qp", ENOSPC,
                 "the completion queue has " + std::to_string(have) + " entries, its queue pairs need " +
                     std::to_string(uint64_t{reserved_} + entries) +
-                    ": every work request can complete with an error; create the queue with a larger cqe");
+                    ": every work request can complete with an error; create the queue with a larger cqe, or "
+                    "resize it");
   }
   reserved_ += entries;
 }
 
-void CompletionQueue::Attach(uint32_t handle, const std::shared_ptr<QueuePair>& qp) {
-  queue_pairs_[handle] = qp;
-  AddChild(qp);
+void CompletionQueue::Resize(uint32_t cqe) {
+  if (cqe < reserved_) {
+    throw Error("ibv_resize_cq", EBUSY,
+                "cqe " + std::to_string(cqe) + ": the queue pairs of the completion queue need " +
+                    std::to_string(reserved_) + " entries; close some first");
+  }
+  // What has completed must fit as well, also that of queue pairs which are gone.
+  Stash();
+  CheckSupported(ibv_resize_cq(cq_->cq, static_cast<int>(cqe)), "ibv_resize_cq",
+                 "device " + device_->name() + " can not resize completion queues",
+                 "cqe " + std::to_string(cqe));
+}
+
+void CompletionQueue::Moderate(uint16_t count, uint16_t period) {
+  ibv_modify_cq_attr attr = {};
+  attr.attr_mask = IBV_CQ_ATTR_MODERATE;
+  attr.moderate.cq_count = count;
+  attr.moderate.cq_period = period;
+  CheckSupported(ibv_modify_cq(cq_->cq, &attr), "ibv_modify_cq",
+                 "device " + device_->name() + " has no moderation of completion events",
+                 std::to_string(count) + " completions, " + std::to_string(period) + " µs");
+}
+
+std::shared_ptr<CompletionTarget> CompletionQueue::Target(const ibv_wc& wc) const {
+  const auto it = targets_.find(QueueOf(wc) & ~kReceiveQueueBit);
+  return it == targets_.end() ? nullptr : it->second.lock();
+}
+
+bool CompletionQueue::Deliver(const Completion& completion, CompletionSlot* slot) {
+  const ibv_wc& wc = completion.wc;
+  const uint32_t queue = QueueOf(wc);
+  const auto seq = static_cast<uint32_t>(wc.wr_id);
+  const auto target = Target(wc);
+  if (!target || !target->Complete((queue & kReceiveQueueBit) != 0, seq)) return false;
+  slot->queue = queue;
+  slot->seq = seq;
+  slot->status = wc.status;
+  slot->opcode = wc.opcode;
+  slot->byte_len = wc.byte_len;
+  slot->wc_flags = wc.wc_flags;
+  slot->imm_data = (wc.wc_flags & IBV_WC_WITH_INV) != 0 ? wc.invalidated_rkey : ntohl(wc.imm_data);
+  slot->vendor_err = wc.vendor_err;
+  slot->qp_num = wc.qp_num;
+  slot->src_qp = wc.src_qp;
+  slot->pkey_index = wc.pkey_index;
+  slot->slid = wc.slid;
+  slot->sl = uint32_t{wc.sl} | uint32_t{wc.dlid_path_bits} << 8;
+  slot->reserved = 0;
+  slot->timestamp_lo = static_cast<uint32_t>(completion.timestamp);
+  slot->timestamp_hi = static_cast<uint32_t>(completion.timestamp >> 32);
+  return true;
 }
 
 uint32_t CompletionQueue::Poll(CompletionSlot* slots, uint32_t capacity) {
   uint32_t filled = 0;
+  for (; filled < capacity && !stash_.empty(); stash_.pop_front()) {
+    if (Deliver(stash_.front(), &slots[filled])) ++filled;
+  }
   while (filled < capacity && !closed()) {
-    const auto want = std::min<uint32_t>(capacity - filled, static_cast<uint32_t>(wcs_.size()));
-    // libsiw leaves fields of ibv_wc unwritten.
-    std::memset(wcs_.data(), 0, want * sizeof(ibv_wc));
-    const int got = ibv_poll_cq(cq_->cq, static_cast<int>(want), wcs_.data());
-    if (got < 0) throw Error("ibv_poll_cq", NormaliseErrno(got));
-    for (int i = 0; i < got; ++i) {
-      const ibv_wc& wc = wcs_[static_cast<size_t>(i)];
-      const auto queue = static_cast<uint32_t>(wc.wr_id >> 32);
-      const auto seq = static_cast<uint32_t>(wc.wr_id);
-      const auto it = queue_pairs_.find(queue & ~kReceiveQueueBit);
-      const std::shared_ptr<QueuePair> qp = it == queue_pairs_.end() ? nullptr : it->second.lock();
-      if (!qp || !qp->Complete((queue & kReceiveQueueBit) != 0, seq)) continue;
-      CompletionSlot& slot = slots[filled++];
-      slot.queue = queue;
-      slot.seq = seq;
-      slot.status = wc.status;
-      slot.opcode = wc.opcode;
-      slot.byte_len = wc.byte_len;
-      slot.wc_flags = wc.wc_flags;
-      slot.imm_data = ntohl(wc.imm_data);
-      slot.vendor_err = wc.vendor_err;
-      slot.qp_num = wc.qp_num;
-      slot.src_qp = wc.src_qp;
-      slot.pkey_index = wc.pkey_index;
-      slot.slid = wc.slid;
-      slot.sl = uint32_t{wc.sl} | uint32_t{wc.dlid_path_bits} << 8;
-      slot.reserved = 0;
-      slot.timestamp_lo = 0;
-      slot.timestamp_hi = 0;
+    const uint32_t want = std::min(capacity - filled, kBatch);
+    const uint32_t got = ReadCompletions(*cq_, completions_.data(), scratch_.data(), want);
+    for (uint32_t i = 0; i < got; ++i) {
+      if (Deliver(completions_[i], &slots[filled])) ++filled;
     }
-    if (got < static_cast<int>(want)) break;
+    if (got < want) break;
   }
   return filled;
 }
 
-void CompletionQueue::DrainEvents() {
-  ibv_cq* cq = nullptr;
-  void* context = nullptr;
-  while (ibv_get_cq_event(channel_.get(), &cq, &context) == 0) {
-    if (++cq_->unacked < kAckBatch) continue;
-    ibv_ack_cq_events(cq_->cq, cq_->unacked);
-    cq_->unacked = 0;
-  }
+void CompletionQueue::Stash() noexcept {
+  if (closed()) return;
+  uint32_t got = 0;
+  do {
+    try {
+      got = ReadCompletions(*cq_, completions_.data(), scratch_.data(), kBatch);
+      for (uint32_t i = 0; i < got; ++i) {
+        if (Target(completions_[i].wc)) stash_.push_back(completions_[i]);
+      }
+    } catch (const Error&) {
+      // A queue that has failed says so to whoever polls it next.
+      return;
+    }
+  } while (got == kBatch);
 }
 
-void CompletionQueue::Arm() { Check(ibv_req_notify_cq(cq_->cq, 0), "ibv_req_notify_cq"); }
+void CompletionQueue::Arm() {
+  Check(ibv_req_notify_cq(cq_->cq, solicited_only_ ? 1 : 0), "ibv_req_notify_cq");
+}
 
 void CompletionQueue::AddOutstanding(int32_t delta) {
   const bool was_busy = outstanding_ != 0;
@@ -107,8 +179,12 @@ void CompletionQueue::AddOutstanding(int32_t delta) {
 
 void CompletionQueue::OnClose() {
   on_busy = nullptr;
-  queue_pairs_.clear();
+  on_event = nullptr;
+  targets_.clear();
+  stash_.clear();
+  cq_->owner = nullptr;
   cq_.reset();
+  if (own_channel_) channel_->Close();
   channel_.reset();
 }
 

@@ -31,6 +31,12 @@ void Check(int rc, const char* syscall, const std::string& detail) {
   if (err != 0) throw Error(syscall, err, detail);
 }
 
+void CheckSupported(int rc, const char* syscall, const std::string& absent, const std::string& detail) {
+  const int err = NormaliseErrno(rc);
+  if (err == EOPNOTSUPP || err == ENOSYS) throw Error(syscall, EOPNOTSUPP, absent);
+  if (err != 0) throw Error(syscall, err, detail);
+}
+
 void ReportDestroy(int rc, const char* syscall) noexcept {
   const int err = NormaliseErrno(rc);
   if (err == 0) return;

@@ -27,6 +27,9 @@ int NormaliseErrno(int rc) noexcept;
 /// Throws Error when [rc] is not success.
 void Check(int rc, const char* syscall, const std::string& detail = {});
 
+/// As Check; [absent] is the detail when the device or its provider has no such thing (EOPNOTSUPP, ENOSYS).
+void CheckSupported(int rc, const char* syscall, const std::string& absent, const std::string& detail);
+
 /// Throws Error with the current errno when [pointer] is null.
 template <typename T>
 T* CheckPointer(T* pointer, const char* syscall, const std::string& detail = {});

@@ -127,15 +127,44 @@ ChannelPtr CreateCompChannel(const ContextPtr& context) {
   return ptr;
 }
 
-CqPtr CreateCq(const ContextPtr& context, int cqe, const ChannelPtr& channel) {
+CqPtr CreateCq(const ContextPtr& context, int cqe, const ChannelPtr& channel, int comp_vector,
+               bool timestamps) {
   auto handle = std::make_unique<CqHandle>();
-  handle->cq = CheckPointer(ibv_create_cq(context.get(), cqe, nullptr, channel.get(), 0), "ibv_create_cq",
-                            "cqe " + std::to_string(cqe));
+  const std::string detail = "cqe " + std::to_string(cqe) + ", comp_vector " + std::to_string(comp_vector);
+  if (timestamps) {
+    ibv_cq_init_attr_ex attr = {};
+    attr.cqe = static_cast<uint32_t>(cqe);
+    attr.cq_context = handle.get();
+    attr.channel = channel.get();
+    attr.comp_vector = static_cast<uint32_t>(comp_vector);
+    attr.wc_flags = uint64_t{IBV_WC_STANDARD_FLAGS} | IBV_WC_EX_WITH_COMPLETION_TIMESTAMP;
+    handle->extended = CheckPointer(ibv_create_cq_ex(context.get(), &attr), "ibv_create_cq_ex",
+                                    detail + ", with completion timestamps");
+    handle->cq = ibv_cq_ex_to_cq(handle->extended);
+  } else {
+    handle->cq = CheckPointer(ibv_create_cq(context.get(), cqe, handle.get(), channel.get(), comp_vector),
+                              "ibv_create_cq", detail);
+  }
   return {handle.release(), [context, channel](CqHandle* h) {
             if (h->unacked != 0) ibv_ack_cq_events(h->cq, h->unacked);
             ReportDestroy(ibv_destroy_cq(h->cq), "ibv_destroy_cq");
             delete h;
           }};
+}
+
+SrqPtr CreateSrq(const PdPtr& pd, const CqPtr& cq, ibv_srq_init_attr_ex* attr) {
+  attr->pd = pd.get();
+  attr->comp_mask |= IBV_SRQ_INIT_ATTR_PD;
+  if (cq) {
+    attr->cq = cq->cq;
+    attr->comp_mask |= IBV_SRQ_INIT_ATTR_CQ;
+  }
+  ibv_srq* srq = CheckPointer(ibv_create_srq_ex(pd->context, attr),
+                              attr->srq_type == IBV_SRQT_BASIC ? "ibv_create_srq" : "ibv_create_srq_ex",
+                              "max_wr " + std::to_string(attr->attr.max_wr) + ", max_sge " +
+                                  std::to_string(attr->attr.max_sge) + ", srq_limit " +
+                                  std::to_string(attr->attr.srq_limit));
+  return {srq, [pd, cq](ibv_srq* s) { ReportDestroy(ibv_destroy_srq(s), "ibv_destroy_srq"); }};
 }
 
 EventChannelPtr CreateEventChannel() {

@@ -24,13 +24,18 @@ using QpPtr = std::shared_ptr<ibv_qp>;
 using AhPtr = std::shared_ptr<ibv_ah>;
 using XrcdPtr = std::shared_ptr<ibv_xrcd>;
 
+class CompletionQueue;
+
 /// A CQ and the count of events taken from its channel and not yet acknowledged: ibv_destroy_cq(3) waits for
 /// them.
 struct CqHandle {
   ibv_cq* cq = nullptr;
+  ibv_cq_ex* extended = nullptr;     // the same, when it was made by ibv_create_cq_ex(3)
+  CompletionQueue* owner = nullptr;  // null once that is closed; belongs to the owner's thread
   unsigned int unacked = 0;
 };
 using CqPtr = std::shared_ptr<CqHandle>;
+using SrqPtr = std::shared_ptr<ibv_srq>;
 
 /// Opens a device by name. Prefers the context that librdmacm has for it, because a PD of that context can
 /// serve queue pairs of rdma_cm ids; a device that librdmacm does not know is opened directly.
@@ -49,7 +54,12 @@ XrcdPtr OpenXrcd(const ContextPtr& context, int fd, int oflags);
 MwPtr AllocMw(const PdPtr& pd, ibv_mw_type type);
 
 ChannelPtr CreateCompChannel(const ContextPtr& context);
-CqPtr CreateCq(const ContextPtr& context, int cqe, const ChannelPtr& channel);
+/// [timestamps] makes an extended CQ whose completions carry the device's clock (ibv_create_cq_ex(3)). The
+/// channel's events name the CqHandle.
+CqPtr CreateCq(const ContextPtr& context, int cqe, const ChannelPtr& channel, int comp_vector,
+               bool timestamps);
+/// [cq] is that of an XRC queue, else null.
+SrqPtr CreateSrq(const PdPtr& pd, const CqPtr& cq, ibv_srq_init_attr_ex* attr);
 EventChannelPtr CreateEventChannel();
 
 }  // namespace rdma

@@ -9,6 +9,13 @@ PinTable::PinTable(uint32_t capacity, uint32_t max_pins)
       counts_(capacity),
       states_(capacity, State::kDone) {}
 
+void PinTable::Grow(uint32_t capacity) {
+  mask_ = capacity - 1;
+  pins_.resize(size_t{capacity} * max_pins_);
+  counts_.resize(capacity);
+  states_.resize(capacity, State::kDone);
+}
+
 void PinTable::Drop(uint32_t seq) {
   const uint32_t slot = seq & mask_;
   Pinnable** pins = &pins_[size_t{slot} * max_pins_];

@@ -31,6 +31,9 @@ class PinTable {
   /// [seq] has a completion of its own.
   void Signal(uint32_t seq) noexcept { states_[seq & mask_] = State::kSignalled; }
   void Drop(uint32_t seq);
+
+  /// Room for more, where slots are named and not sequence numbers: those in flight stay where they are.
+  void Grow(uint32_t capacity);
   void Posted(uint32_t count) noexcept { tail_ += count; }
 
   /// False when [seq] is not in flight: a duplicate.
@@ -42,7 +45,7 @@ class PinTable {
 
   void Finish(uint32_t seq);
 
-  const uint32_t mask_;
+  uint32_t mask_;
   const uint32_t max_pins_;
   uint32_t head_ = 0;
   uint32_t tail_ = 0;

@@ -38,15 +38,24 @@ void CheckId(const QueuePairSpec& spec) {
     throw Error(spec.syscall(), EEXIST, "the connection id already has a queue pair");
 }
 
+void CheckSrq(const QueuePairSpec& spec) {
+  if (spec.srq->srq()->context == spec.pd->pd()->context) return;
+  throw Error(spec.syscall(), EINVAL,
+              "the protection domain is of device " + spec.pd->device()->name() +
+                  ", the shared receive queue of " + ibv_get_device_name(spec.srq->srq()->context->device));
+}
+
 }  // namespace
 
 std::shared_ptr<QueuePair> QueuePair::Create(const QueuePairSpec& spec) {
   const auto& device = spec.pd->device();
   if (spec.id) CheckId(spec);
+  if (spec.srq) CheckSrq(spec);
   const uint32_t send_wr = spec.has_send_queue() ? spec.caps.max_send_wr : 0;
-  const uint32_t recv_wr = spec.has_recv_queue() ? spec.caps.max_recv_wr : 0;
+  const uint32_t recv_wr = spec.recv_wr();
   Reservation send_room(spec.send_cq.get(), send_wr);
   Reservation recv_room(spec.recv_cq.get(), recv_wr);
+  auto membership = spec.srq && spec.has_recv_queue() ? spec.srq->Join(spec.recv_cq) : nullptr;
   CreatedQueuePair created = CreateQp(spec);
 
   const ibv_port_attr port = device->QueryPort(spec.id ? spec.id->id()->port_num : spec.port);
@@ -72,11 +81,13 @@ std::shared_ptr<QueuePair> QueuePair::Create(const QueuePairSpec& spec) {
   recv.rules = &device->rules();
   recv.type = spec.type;
   auto object = std::make_shared<QueuePair>(spec, std::move(created.qp), send, recv);
+  object->membership_ = std::move(membership);
   if (spec.id) spec.id->SetQueuePair(object->qp_);
   send_room.Keep();
   recv_room.Keep();
   device->events().Track(object->qp_.get(), object);
   spec.pd->Adopt(object);
+  if (spec.srq) spec.srq->Adopt(object);
   if (spec.id) spec.id->Adopt(object);
   return object;
 }
@@ -87,6 +98,7 @@ QueuePair::QueuePair(const QueuePairSpec& spec, QpPtr qp, const QueueLimits& sen
       qp_(std::move(qp)),
       send_cq_(spec.send_cq),
       recv_cq_(spec.recv_cq),
+      srq_(spec.srq),
       send_(send, spec.pd->keys()),
       recv_(recv, spec.pd->keys()) {}
 
@@ -97,7 +109,10 @@ QueuePair::~QueuePair() {
 void QueuePair::Register() {
   const auto self = std::static_pointer_cast<QueuePair>(shared_from_this());
   send_cq_->Attach(handle, self);
-  if (recv_cq_ != send_cq_) recv_cq_->Attach(handle, self);
+  send_cq_->Adopt(self);
+  if (recv_cq_ == send_cq_) return;
+  recv_cq_->Attach(handle, self);
+  recv_cq_->Adopt(self);
 }
 
 int QueuePair::PostSend(uint32_t first, uint32_t count, PostStatus* status) {
@@ -146,18 +161,23 @@ void QueuePair::OnClose() {
   // Only a destroyed queue pair is known not to touch memory; after that the pins may go. One that another
   // thread is connecting is destroyed a moment later: it has carried nothing yet, and in the error state it
   // never will.
-  if (qp_.use_count() > 1) {
+  if (qp_.use_count() > 1 || srq_) {
     ibv_qp_attr attr = {};
     attr.qp_state = IBV_QPS_ERR;
-    ReportDestroy(ibv_modify_qp(qp_.get(), &attr, IBV_QP_STATE), "ibv_modify_qp");
+    // One that is about to be destroyed may refuse this: then it has nothing to complete.
+    const int rc = ibv_modify_qp(qp_.get(), &attr, IBV_QP_STATE);
+    if (qp_.use_count() > 1) ReportDestroy(rc, "ibv_modify_qp");
   }
   // rxe destroys a queue pair only when its windows have gone (kernel sw/rxe/rxe_mw.c rxe_do_bind_mw).
   send_.keys().windows().AbandonBoundBy(this);
   DetachAll();
+  // What came from the shared queue belongs to that, and must not go with the queue pair.
+  if (srq_) recv_cq_->Stash();
   qp_.reset();
-  RetireAll();
   send_cq_->Detach(handle);
   recv_cq_->Detach(handle);
+  RetireAll();
+  membership_.reset();
   send_cq_->Unreserve(send_.limits().max_wr);
   recv_cq_->Unreserve(recv_.limits().max_wr);
 }

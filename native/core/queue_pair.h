@@ -7,7 +7,7 @@
 namespace rdma {
 
 /// A queue pair of any type, made by hand or for an rdma_cm id.
-class QueuePair : public Object {
+class QueuePair : public Object, public CompletionTarget {
  public:
   static std::shared_ptr<QueuePair> Create(const QueuePairSpec& spec);
 
@@ -25,8 +25,7 @@ class QueuePair : public Object {
   int PostSend(uint32_t first, uint32_t count, PostStatus* status);
   int PostRecv(uint32_t first, uint32_t count, PostStatus* status);
 
-  /// Retires [seq]; false when it is not in flight (a duplicate).
-  bool Complete(bool receive, uint32_t seq);
+  bool Complete(bool receive, uint32_t seq) override;
 
   ibv_qp_state QueryState() const;
   void ToError();
@@ -54,10 +53,6 @@ class QueuePair : public Object {
   void OnClose() override;
 
  private:
-  const ibv_qp_type type_;
-  QpPtr qp_;
-  std::shared_ptr<CompletionQueue> send_cq_;
-  std::shared_ptr<CompletionQueue> recv_cq_;
   struct Group {
     ibv_gid gid;
     uint16_t lid;
@@ -66,6 +61,12 @@ class QueuePair : public Object {
   std::vector<Group>::iterator FindGroup(const ibv_gid& gid, uint16_t lid);
   void DetachAll() noexcept;
 
+  const ibv_qp_type type_;
+  QpPtr qp_;
+  std::shared_ptr<CompletionQueue> send_cq_;
+  std::shared_ptr<CompletionQueue> recv_cq_;
+  std::shared_ptr<SharedReceiveQueue> srq_;
+  std::shared_ptr<SharedReceiveQueue::Membership> membership_;
   SendQueue send_;
   RecvQueue recv_;
   std::vector<Group> groups_;

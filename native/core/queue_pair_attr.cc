@@ -45,6 +45,9 @@ void QueuePair::RetireAll() {
   recv_cq_->AddOutstanding(-static_cast<int32_t>(recv_.pins().outstanding()));
   send_.pins().RetireAll();
   recv_.pins().RetireAll();
+  // What has completed of it would take up room that may now be needed for others.
+  send_cq_->Stash();
+  if (recv_cq_ != send_cq_) recv_cq_->Stash();
 }
 
 ibv_ece QueuePair::QueryEce() const {

@@ -39,8 +39,12 @@ ibv_qp_init_attr_ex Attributes(const QueuePairSpec& spec, uint64_t send_ops) {
   }
   if (spec.has_recv_queue()) {
     attr.recv_cq = spec.recv_cq->cq()->cq;
-    attr.cap.max_recv_wr = RecvWrToAsk(spec);
-    attr.cap.max_recv_sge = spec.caps.max_recv_sge;
+    if (spec.srq) {
+      attr.srq = spec.srq->srq().get();
+    } else {
+      attr.cap.max_recv_wr = RecvWrToAsk(spec);
+      attr.cap.max_recv_sge = spec.caps.max_recv_sge;
+    }
   }
   if (spec.create_flags != 0) {
     attr.comp_mask |= IBV_QP_INIT_ATTR_CREATE_FLAGS;
@@ -122,10 +126,11 @@ CreatedQueuePair CreateQp(const QueuePairSpec& spec) {
     PdPtr pd;
     CqPtr send_cq;
     CqPtr recv_cq;
+    SrqPtr srq;
   };
-  Parents parents = {spec.id ? spec.id->id() : nullptr, spec.pd->pd(),
-                     spec.has_send_queue() ? spec.send_cq->cq() : nullptr,
-                     spec.has_recv_queue() ? spec.recv_cq->cq() : nullptr};
+  Parents parents = {
+      spec.id ? spec.id->id() : nullptr, spec.pd->pd(), spec.has_send_queue() ? spec.send_cq->cq() : nullptr,
+      spec.has_recv_queue() ? spec.recv_cq->cq() : nullptr, spec.srq ? spec.srq->srq() : nullptr};
   return {{qp,
            [parents = std::move(parents)](ibv_qp* q) {
              if (parents.id) {

@@ -3,6 +3,7 @@
 #include "cm.h"
 #include "completion_queue.h"
 #include "memory.h"
+#include "shared_receive_queue.h"
 
 namespace rdma {
 
@@ -21,7 +22,8 @@ struct QueuePairSpec {
   std::shared_ptr<ProtectionDomain> pd;
   std::shared_ptr<CompletionQueue> send_cq;
   std::shared_ptr<CompletionQueue> recv_cq;
-  std::shared_ptr<CmId> id;  // the id that it belongs to; none: made by hand
+  std::shared_ptr<SharedReceiveQueue> srq;  // takes its receives from there, instead of a queue of its own
+  std::shared_ptr<CmId> id;                 // the id that it belongs to; none: made by hand
   QueuePairCaps caps = {};
   uint8_t port = 1;  // whose limits apply; that of the id, when there is one
   bool signal_all = false;
@@ -30,6 +32,8 @@ struct QueuePairSpec {
 
   bool has_send_queue() const { return type != IBV_QPT_XRC_RECV; }
   bool has_recv_queue() const { return type != IBV_QPT_XRC_SEND && type != IBV_QPT_XRC_RECV; }
+  /// Receives that are posted to the queue pair itself.
+  uint32_t recv_wr() const { return has_recv_queue() && !srq ? caps.max_recv_wr : 0; }
   const char* syscall() const { return id ? "rdma_create_qp" : "ibv_create_qp"; }
 };
 

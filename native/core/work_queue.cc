@@ -35,6 +35,13 @@ WorkQueue::WorkQueue(const QueueLimits& limits, std::shared_ptr<KeyTable> keys)
       pins_(limits.capacity, limits.max_sge + kExtraPins),
       sges_(size_t{limits.capacity} * std::max(limits.max_sge, 2u)) {}
 
+void WorkQueue::Grow(uint32_t max_wr, uint32_t capacity) {
+  limits_.max_wr = max_wr;
+  limits_.capacity = capacity;
+  pins_.Grow(capacity);
+  sges_.resize(size_t{capacity} * std::max(limits_.max_sge, 2u));
+}
+
 MemoryRegion* WorkQueue::Lookup(uint32_t lkey) noexcept {
   if (lkey != cached_lkey_ || keys_->version() != cached_version_) {
     cached_region_ = keys_->Find(lkey);

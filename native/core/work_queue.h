@@ -68,6 +68,8 @@ class WorkQueue {
   /// The SGEs of the batch's work request [index]; there is room for two at least.
   ibv_sge* Sges(uint32_t index) noexcept { return &sges_[size_t{index} * std::max(limits_.max_sge, 2u)]; }
 
+  /// Changes how many work requests there may be, and the ring's capacity, in a queue that names slots.
+  void Grow(uint32_t max_wr, uint32_t capacity);
   bool CheckRing(uint32_t first, uint32_t count, PostStatus* status) const noexcept;
   /// Checks the SGEs of [seq] and copies them to Sges([index]); [length] is their sum, in bytes.
   bool Translate(uint32_t seq, uint32_t index, bool needs_write, PostStatus* status, uint32_t* num_sge,
@@ -78,7 +80,7 @@ class WorkQueue {
   int Settle(int rc, uint32_t first, uint32_t count, uint32_t bad, PostStatus* status, bool named);
   void Undo(uint32_t first, uint32_t count);
 
-  const QueueLimits limits_;
+  QueueLimits limits_;
   const std::shared_ptr<KeyTable> keys_;
   PinTable pins_;
   WorkRing ring_;

@@ -21,6 +21,8 @@ enum class Rule : uint8_t {
   kModifyUnchecked,
   kDrainBlocksReset,
   kNoSqe,
+  kExtendedPoll,
+  kSolicitedSilent,
   // Posting.
   kPostAnswers,
   kOpcodeTable,

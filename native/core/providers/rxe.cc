@@ -24,6 +24,10 @@ constexpr Quirk kQuirks[] = {
     {Rule::kNoSqe, "no-sqe",
      "a failed send moves a UC or UD queue pair to ERR, never to SQE: the state is queried after the error",
      "kernel sw/rxe/rxe_req.c rxe_requester, rxe_qp_error"},
+    {Rule::kExtendedPoll, "extended-poll",
+     "ibv_end_poll unlocks again what ibv_next_poll has unlocked when the queue ran empty: completions are "
+     "taken by ibv_poll_cq(3) only, and extended queues are refused; it has no timestamps to offer",
+     "rdma-core 44 providers/rxe/rxe.c cq_next_poll, cq_end_poll"},
     {Rule::kPostBeforeRts, "post-before-rts",
      "what is posted before RTS is refused with EINVAL but stays in the ring and is carried out later: a "
      "send before "

@@ -37,6 +37,9 @@ constexpr Quirk kQuirks[] = {
      "the two READ "
      "limits, each in the other's place: the library puts them right and leaves out the rest",
      "kernel sw/siw/siw_verbs.c siw_query_qp"},
+    {Rule::kSolicitedSilent, "solicited-silent",
+     "a completion queue that waits for solicited receives only is never woken: solicitedOnly is refused",
+     "kernel sw/siw/siw_qp.c siw_rqe_complete: passes no SIW_WQE_SOLICITED"},
     {Rule::kPostAnswers, "post-answers",
      "ibv_post_send may return 0, -1 or -errno for a refused work request; what bad_wr names counts as "
      "refused, "

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <optional>
+#include <unordered_map>
+
+#include "completion_queue.h"
+#include "memory.h"
+#include "shared_recv_queue.h"
+
+namespace rdma {
+
+/// What a shared receive queue is asked for.
+struct SharedReceiveQueueSpec {
+  uint32_t max_wr = 0;
+  uint32_t max_sge = 0;
+  uint32_t limit = 0;  // receives left when IBV_EVENT_SRQ_LIMIT_REACHED is raised; 0 for never
+};
+
+/// Receives for several queue pairs (ibv_create_srq(3)). Each completes on the receive completion queue of
+/// the queue pair that took it.
+///
+/// A queue pair that dies may take a receive with it: which one it had taken cannot be told from those that
+/// still wait, so all keep what they pin until they complete or the queue is destroyed.
+class SharedReceiveQueue : public Object, public CompletionTarget {
+ public:
+  static std::shared_ptr<SharedReceiveQueue> Create(const std::shared_ptr<ProtectionDomain>& pd,
+                                                    const SharedReceiveQueueSpec& spec);
+
+  SharedReceiveQueue(SrqPtr srq, const std::shared_ptr<ProtectionDomain>& pd, const QueueLimits& limits);
+  ~SharedReceiveQueue() override;
+
+  const SrqPtr& srq() const { return srq_; }
+  SharedRecvQueue& queue() { return queue_; }
+
+  /// That some queue pairs on the shared queue report to one completion queue: the completion queue has room
+  /// for all receives, once, and is busy while there are any.
+  class Membership {
+   public:
+    Membership(SharedReceiveQueue* srq, std::shared_ptr<CompletionQueue> cq);
+    ~Membership();
+    Membership(const Membership&) = delete;
+    Membership& operator=(const Membership&) = delete;
+
+   private:
+    friend class SharedReceiveQueue;
+    SharedReceiveQueue* srq_;
+    std::shared_ptr<CompletionQueue> cq_;
+  };
+
+  /// To be held by every queue pair that takes receives from here and reports them to [cq], after the queue
+  /// pair has this object. Throws Error when the completion queue has no room.
+  std::shared_ptr<Membership> Join(const std::shared_ptr<CompletionQueue>& cq);
+  void Adopt(const std::shared_ptr<Object>& child) { AddChild(child); }
+
+  int PostRecv(uint32_t count, PostStatus* status);
+  bool Complete(bool receive, uint32_t name) override;
+
+  /// Resizes (ibv_modify_srq(3)) to [max_wr] receives in [capacity] slots.
+  void Resize(uint32_t max_wr, uint32_t capacity);
+  void SetLimit(uint32_t limit);
+  ibv_srq_attr Query() const;
+
+ protected:
+  void OnClose() override;
+
+ private:
+  struct Member {
+    std::weak_ptr<CompletionQueue> cq;
+    std::weak_ptr<Membership> membership;
+  };
+
+  /// Tells the completion queues when the first receive goes in flight and when the last has come back.
+  void NoteOutstanding(uint32_t before);
+
+  const std::shared_ptr<Device> device_;
+  SrqPtr srq_;
+  SharedRecvQueue queue_;
+  // Entries stay when the queue pairs have gone: completions of theirs may still be in the queue.
+  std::unordered_map<CompletionQueue*, Member> members_;
+};
+
+}  // namespace rdma

@@ -173,7 +173,8 @@ export function cmError(
   const reason = reasonText(name, status);
   const refused = name === 'UNREACHABLE' && reason !== undefined;
   // A rejection's status is the transport's reason; elsewhere a negative errno says more than the event.
-  const named = status < 0 && name !== 'REJECTED' ? errnoName(status) : known[0];
+  // librdmacm's own calls leave -1, which says nothing (librdmacm/cma.c ucma_process_addr_resolved).
+  const named = status < -1 && name !== 'REJECTED' ? errnoName(status) : known[0];
   const code = refused ? 'ECONNREFUSED' : named;
   const text = refused ? 'the peer refused it' : known[1];
   const detail = reason === undefined ? `status ${status}` : `status ${status}: ${reason}`;

@@ -37,13 +37,20 @@ ContextPtr OpenDirect(const std::string& name) {
               "no RDMA device \"" + name + "\"; this machine has " + (known.empty() ? "none" : known));
 }
 
+/// librdmacm keeps its context of a device that has left the machine until it is asked for the devices again,
+/// and the kernel keeps the device until that context has been closed (rxe, siw): so it is asked now.
+void FreeContexts(ibv_context** contexts) {
+  if (ibv_context** present = rdma_get_devices(nullptr)) rdma_free_devices(present);
+  rdma_free_devices(contexts);
+}
+
 }  // namespace
 
 ContextPtr OpenContext(const std::string& name) {
   int count = 0;
   ibv_context** contexts = rdma_get_devices(&count);
   if (contexts != nullptr) {
-    const std::shared_ptr<ibv_context*> list(contexts, rdma_free_devices);
+    const std::shared_ptr<ibv_context*> list(contexts, FreeContexts);
     for (int i = 0; i < count; ++i) {
       if (name == ibv_get_device_name(contexts[i]->device)) return {contexts[i], [list](ibv_context*) {}};
     }

@@ -2,6 +2,7 @@
 
 #include <map>
 #include <mutex>
+#include <utility>
 
 namespace rdma {
 
@@ -14,20 +15,32 @@ namespace {
 constexpr int kBelow = 8192;
 constexpr int kAcross = 16384;
 
+/// A member, unlike what a deleter has captured, goes with the last who holds it and not with those who know
+/// it.
+struct Plug {
+  ContextPtr context;
+  ibv_cq* cq;
+
+  Plug(ContextPtr of, ibv_cq* made) : context(std::move(of)), cq(made) {}
+  ~Plug() { ibv_destroy_cq(cq); }
+  Plug(const Plug&) = delete;
+  Plug& operator=(const Plug&) = delete;
+};
+
 std::mutex plugs_lock;
-std::map<ibv_context*, std::weak_ptr<void>> plugs;
+std::map<ibv_context*, std::weak_ptr<Plug>> plugs;
 
 }  // namespace
 
 std::shared_ptr<void> PlugMapKey(const ContextPtr& context) {
   const std::lock_guard guard(plugs_lock);
-  std::weak_ptr<void>& known = plugs[context.get()];
-  if (std::shared_ptr<void> plug = known.lock()) return plug;
+  std::weak_ptr<Plug>& known = plugs[context.get()];
+  if (std::shared_ptr<Plug> plug = known.lock()) return plug;
   ibv_cq* below = ibv_create_cq(context.get(), kBelow, nullptr, nullptr, 0);
   ibv_cq* across = ibv_create_cq(context.get(), kAcross, nullptr, nullptr, 0);
   if (below != nullptr) ibv_destroy_cq(below);
   if (across == nullptr) return nullptr;
-  std::shared_ptr<void> plug(across, [context](void* cq) { ibv_destroy_cq(static_cast<ibv_cq*>(cq)); });
+  auto plug = std::make_shared<Plug>(context, across);
   known = plug;
   return plug;
 }

@@ -132,13 +132,15 @@ CreatedQueuePair CreateQp(const QueuePairSpec& spec) {
       spec.id ? spec.id->id() : nullptr, spec.pd->pd(), spec.has_send_queue() ? spec.send_cq->cq() : nullptr,
       spec.has_recv_queue() ? spec.recv_cq->cq() : nullptr, spec.srq ? spec.srq->srq() : nullptr};
   return {{qp,
-           [parents = std::move(parents)](ibv_qp* q) {
+           [parents = std::move(parents)](ibv_qp* q) mutable {
              if (parents.id) {
                LeaveQueuePair(parents.id);
                rdma_destroy_qp(parents.id.get());
              } else {
                ReportDestroy(ibv_destroy_qp(q), "ibv_destroy_qp");
              }
+             // A deleter lives as long as the last weak pointer, and the connection id has one.
+             parents = {};
            }},
           granted,
           send_ops};

@@ -39,6 +39,17 @@ export async function settled<T>(look: () => T, wanted: T, limitMs = 20_000): Pr
   }
 }
 
+/** What [look] gives once it has given the same for a while. */
+export async function stable<T>(look: () => T): Promise<T> {
+  for (let last = look(), same = 0; ; same += 1) {
+    await sleep(20);
+    const now = look();
+    if (JSON.stringify(now) !== JSON.stringify(last)) same = 0;
+    if (same === 20) return now;
+    last = now;
+  }
+}
+
 /** Waits until [condition] holds; false when it does not for [limitMs]. */
 export async function eventually(condition: () => boolean, limitMs = 20_000): Promise<boolean> {
   return settled(condition, true, limitMs);

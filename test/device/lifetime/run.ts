@@ -14,8 +14,8 @@ export interface Ended {
 export interface Running {
   readonly child: ChildProcess;
   readonly ended: Promise<Ended>;
-  /** Resolves once standard output contains [text]; rejects when the process ends without having said it. */
-  said(text: string): Promise<void>;
+  /** Resolves to the output once it contains [text]; rejects when the process ends without having said it. */
+  said(text: string): Promise<string>;
 }
 
 /** A program that hangs is killed after this time, so that the test can say so. */
@@ -46,9 +46,9 @@ export function startProgram(program: string, args: readonly string[], nodeFlags
     });
   });
   const said = (text: string) =>
-    new Promise<void>((resolve, reject) => {
+    new Promise<string>((resolve, reject) => {
       const look = () => {
-        if (out.includes(text)) resolve();
+        if (out.includes(text)) resolve(out);
       };
       child.stdout.on('data', look);
       ended.then(() => reject(new Error(`the program ended without saying "${text}": ${out}${err}`)));

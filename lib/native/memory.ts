@@ -2,16 +2,46 @@
 
 /** @internal */
 export interface MemoryAddon {
-  regMr(pd: number, view: Uint8Array, access: number): Promise<NativeRegion>;
-  regMrSync(pd: number, view: Uint8Array, access: number): NativeRegion;
+  /** [iova] undefined: the memory's own address. */
+  regMr(pd: number, view: Uint8Array, access: number, iova: number | undefined): Promise<NativeRegion>;
+  regMrSync(pd: number, view: Uint8Array, access: number, iova: number | undefined): NativeRegion;
+  regMrFromAddress(
+    pd: number,
+    address: number,
+    length: number,
+    access: number,
+    iova: number,
+    keep: object | undefined,
+  ): Promise<NativeRegion>;
+  regDmabufMr(
+    pd: number,
+    fd: number,
+    offset: number,
+    length: number,
+    iova: number,
+    access: number,
+  ): Promise<NativeRegion>;
+  regImplicitOdp(pd: number, access: number): Promise<NativeRegion>;
+  allocNullMr(pd: number): NativeRegion;
   allocSlab(
     pd: number,
     length: number,
     access: number,
     hugePages: boolean,
   ): Promise<NativeRegion & { buffer: ArrayBuffer }>;
-  closeMr(handle: number): Promise<void>;
+  /** Leaves alone what is undefined, and the protection domain when [pd] is 0. */
+  reregMr(
+    mr: number,
+    pd: number,
+    view: Uint8Array | undefined,
+    access: number | undefined,
+  ): Promise<NativeRereg>;
+  /** [ranges] is lkey, address, length for each. */
+  adviseMr(pd: number, advice: number, flags: number, ranges: number[]): Promise<void>;
+  whenMrGone(mr: number): Promise<void>;
   addressOf(view: Uint8Array): number;
+  /** enum ibv_fork_status */
+  forkStatus(): number;
 }
 
 /** @internal */
@@ -21,4 +51,14 @@ export interface NativeRegion {
   length: number;
   lkey: number;
   rkey: number;
+}
+
+/** What ibv_rereg_mr(3) has done. @internal */
+export interface NativeRereg {
+  /** Negative; 0 for success. */
+  errno: number;
+  detail: string;
+  valid: boolean;
+  /** The changed region. */
+  region: NativeRegion | undefined;
 }

@@ -70,6 +70,14 @@ export function bytesOf(name: string, memory: unknown): Uint8Array {
     : new Uint8Array(memory as ArrayBuffer);
 }
 
+/** The bytes of [memory], of which there is one at least. @internal */
+export function checkMemory(memory: unknown): Uint8Array {
+  const bytes = bytesOf('memory', memory);
+  if (bytes.length === 0)
+    throw invalidArgument('ERR_INVALID_ARG_VALUE', 'memory is empty: at least 1 byte is needed');
+  return bytes;
+}
+
 /** A buffer of another realm (node:vm) fails `instanceof`. */
 function isForeignBuffer(memory: unknown): boolean {
   const tag = Object.prototype.toString.call(memory);

@@ -25,15 +25,27 @@ export const FlushLevel = { RANGE: 0, MR: 1 } as const;
 /** Flags of work requests (enum ibv_send_flags, ibv_post_send(3)). */
 export const SendFlags = { FENCE: 1, SIGNALED: 2, SOLICITED: 4, INLINE: 8 } as const;
 
-/** Access of a memory region (enum ibv_access_flags, ibv_reg_mr(3)). */
+/** Access of a memory region (enum ib_uverbs_access_flags, ibv_reg_mr(3)). Local reads are always allowed. */
 export const Access = {
+  /** The device may write: needed by receives, by sinks of RDMA READ, and with REMOTE_WRITE and REMOTE_ATOMIC. */
   LOCAL_WRITE: 1,
   REMOTE_WRITE: 2,
   REMOTE_READ: 4,
   REMOTE_ATOMIC: 8,
+  /** Memory windows may be bound to it. */
   MW_BIND: 16,
+  /** Addresses of work requests count from 0: iova 0. */
   ZERO_BASED: 32,
+  /** Pages are not pinned but fetched when they are used (on-demand paging). */
   ON_DEMAND: 64,
+  /** All pages are huge and stay so; with ON_DEMAND only. */
+  HUGETLB: 128,
+  /** The peer may FLUSH what it wrote, so that others see it. */
+  FLUSH_GLOBAL: 256,
+  /** The peer may FLUSH what it wrote, so that it survives a power failure: persistent memory only. */
+  FLUSH_PERSISTENT: 512,
+  /** Writes may become visible in another order. Optional: kernels and devices that do not know it ignore it. */
+  RELAXED_ORDERING: 0x10_0000,
 } as const;
 
 /** Opcodes of completions (enum ibv_wc_opcode, ibv_poll_cq(3)). */

@@ -41,9 +41,12 @@ export {
   type OdpOperations,
 } from './device-caps.ts';
 export type { Counters, PortCounters } from './device-counters.ts';
+export { type ForkStatus, forkStatus } from './fork.ts';
 export { formatGid, type Gid } from './gid.ts';
-export { addressOf, MemoryRegion, MemorySlab } from './memory-region.ts';
+export { addressOf, MemoryRegion, MemorySlab, type MrChange } from './memory-region.ts';
 export { incRkey, MemoryWindow, type MwBinding } from './memory-window.ts';
+export { Advice, type AdviseOptions, type AdviseRange } from './mr-advise.ts';
+export type { AddressRange, DmabufRange, MrOptions } from './mr-register.ts';
 export {
   type GidEntry,
   type GidType,

@@ -1,45 +1,27 @@
 import { addon } from '../addon.ts';
-import { invalidArgument } from '../errors.ts';
+import { checkAccess } from './access.ts';
 import { type AddressHandle, createAh, createAhFromWc, type DatagramOrigin } from './address-handle.ts';
 import type { AhAttr } from './ah-attr.ts';
-import { bytesOf, checkInteger } from './check.ts';
+import { checkInteger } from './check.ts';
 import { Access } from './constants.ts';
 import type { Device } from './device.ts';
 import { MemoryRegion, MemorySlab } from './memory-region.ts';
 import { checkMwType, MemoryWindow } from './memory-window.ts';
+import { type AdviseOptions, type AdviseRange, adviseMr } from './mr-advise.ts';
+import {
+  type AddressRange,
+  type DmabufRange,
+  type MrOptions,
+  regDmabufMr,
+  regImplicitOdp,
+  regMr,
+  regMrFromAddress,
+  regMrSync,
+} from './mr-register.ts';
 import { Owned } from './owned.ts';
 import { type QpOptions, qpSpec } from './qp-create.ts';
 import { QueuePair } from './queue-pair.ts';
 import { SharedReceiveQueue, type SrqOptions } from './shared-receive-queue.ts';
-
-const KNOWN_ACCESS = Object.values(Access).reduce((all, flag) => all | flag, 0);
-const REMOTE_WRITES = Access.REMOTE_WRITE | Access.REMOTE_ATOMIC;
-
-/** Below this, a registration is made on the event loop: a trip to the thread pool costs more. */
-const SYNC_BYTES = 64 * 1024;
-
-function checkAccess(access: unknown): asserts access is number {
-  checkInteger('access', access, 0, 0xffff_ffff);
-  if ((access & ~KNOWN_ACCESS) !== 0) {
-    throw invalidArgument(
-      'ERR_INVALID_ARG_VALUE',
-      `access 0x${access.toString(16)} has flags that are not in Access`,
-    );
-  }
-  if ((access & REMOTE_WRITES) !== 0 && (access & Access.LOCAL_WRITE) === 0) {
-    throw invalidArgument(
-      'ERR_INVALID_ARG_VALUE',
-      `access 0x${access.toString(16)}: REMOTE_WRITE and REMOTE_ATOMIC need LOCAL_WRITE as well (ibv_reg_mr(3))`,
-    );
-  }
-}
-
-function checkMemory(memory: unknown): Uint8Array {
-  const bytes = bytesOf('memory', memory);
-  if (bytes.length === 0)
-    throw invalidArgument('ERR_INVALID_ARG_VALUE', 'memory is empty: at least 1 byte is needed');
-  return bytes;
-}
 
 /** A protection domain; made by {@link Device.allocPd}. */
 export class ProtectionDomain extends Owned {
@@ -52,29 +34,80 @@ export class ProtectionDomain extends Owned {
   }
 
   /**
-   * Registers memory (ibv_reg_mr(3)); large registrations are made on the thread pool. The memory is kept until
-   * {@link MemoryRegion.close}.
+   * Registers memory (ibv_reg_mr(3), ibv_reg_mr_iova2(3)); large registrations are made on the thread pool. The memory is
+   * kept until {@link MemoryRegion.close}.
    *
    * @param memory a view, of which exactly the viewed bytes are registered, or a whole buffer
    * @param access flags of {@link Access}
-   * @throws RdmaError at once for bad arguments; rejects with ENOMEM or EPERM when the limit of locked memory is reached
+   * @throws RdmaError at once for bad arguments; rejects with EOPNOTSUPP for what the device does not have, with ENOMEM or
+   *   EPERM when the limit of locked memory is reached
    */
-  regMr(memory: ArrayBufferView | ArrayBufferLike, access: number): Promise<MemoryRegion> {
-    checkAccess(access);
-    const bytes = checkMemory(memory);
-    const handle = this._handle;
-    if (bytes.length <= SYNC_BYTES) return new Promise((resolve) => resolve(this.#region(bytes, access)));
-    return addon.regMr(handle, bytes, access).then((native) => new MemoryRegion(this, native, access));
+  regMr(
+    memory: ArrayBufferView | ArrayBufferLike,
+    access: number,
+    options: MrOptions = {},
+  ): Promise<MemoryRegion> {
+    return regMr(this, memory, access, options);
   }
 
   /** As {@link regMr}, on the event loop: about 0.3 ms per MiB. */
-  regMrSync(memory: ArrayBufferView | ArrayBufferLike, access: number): MemoryRegion {
-    checkAccess(access);
-    return this.#region(checkMemory(memory), access);
+  regMrSync(
+    memory: ArrayBufferView | ArrayBufferLike,
+    access: number,
+    options: MrOptions = {},
+  ): MemoryRegion {
+    return regMrSync(this, memory, access, options);
   }
 
-  #region(bytes: Uint8Array, access: number): MemoryRegion {
-    return new MemoryRegion(this, addon.regMrSync(this._handle, bytes, access), access);
+  /**
+   * Registers memory that is not JavaScript's, such as a mapping (mmap(2)) or the memory of a GPU. **Unsafe**: nothing
+   * checks what lies at the address, and nothing but `keep` holds it there. Memory that is unmapped or used anew while it
+   * is registered is written to all the same by the device and by peers.
+   *
+   * @throws RdmaError as {@link regMr}; EFAULT for addresses that are not mapped
+   */
+  regMrFromAddress(range: AddressRange): Promise<MemoryRegion> {
+    return regMrFromAddress(this, range);
+  }
+
+  /**
+   * Registers a part of a dma-buf, such as the memory of a GPU (ibv_reg_dmabuf_mr(3)).
+   *
+   * @throws RdmaError EOPNOTSUPP from devices that have no access to other devices' memory, all soft ones among them
+   */
+  regDmabufMr(range: DmabufRange): Promise<MemoryRegion> {
+    return regDmabufMr(this, range);
+  }
+
+  /**
+   * A region of all addresses of the process, those of later mappings too: implicit on-demand paging (ibv_reg_mr(3)).
+   *
+   * @param access of LOCAL_WRITE, REMOTE_READ, REMOTE_WRITE, REMOTE_ATOMIC and RELAXED_ORDERING
+   * @throws RdmaError EOPNOTSUPP unless `device.caps.odp.implicit`
+   */
+  regImplicitOdp(access: number): Promise<MemoryRegion> {
+    return regImplicitOdp(this, access);
+  }
+
+  /**
+   * A region without memory: what is written to it is discarded, what is read from it is 0. It has an lkey only
+   * (ibv_alloc_null_mr(3)).
+   *
+   * @throws RdmaError EOPNOTSUPP when the device has none
+   */
+  allocNullMr(): MemoryRegion {
+    return new MemoryRegion(this, addon.allocNullMr(this._handle), Access.LOCAL_WRITE);
+  }
+
+  /**
+   * Tells the device which parts of ON_DEMAND regions will be used (ibv_advise_mr(3)).
+   *
+   * @param advice one of {@link Advice}
+   * @throws RdmaError EINVAL for a range that is in no ON_DEMAND region of this domain, EOPNOTSUPP when the device's
+   *   library does not have the call
+   */
+  adviseMr(advice: number, ranges: readonly AdviseRange[], options: AdviseOptions = {}): Promise<void> {
+    return adviseMr(this, advice, ranges, options);
   }
 
   /**
@@ -85,7 +118,7 @@ export class ProtectionDomain extends Owned {
    */
   async allocSlab(bytes: number, access: number, options: { hugePages?: boolean } = {}): Promise<MemorySlab> {
     checkInteger('bytes', bytes, 1, 0xffff_ffff);
-    checkAccess(access);
+    checkAccess(access, 'slab');
     const native = await addon.allocSlab(this._handle, bytes, access, options.hugePages === true);
     return new MemorySlab(new MemoryRegion(this, native, access), native.buffer);
   }

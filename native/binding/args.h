@@ -27,6 +27,17 @@ inline uint32_t U32(const Napi::CallbackInfo& info, size_t i) {
   return static_cast<uint32_t>(value);
 }
 
+/// A whole number that JavaScript holds exactly.
+inline uint64_t U53(const Napi::CallbackInfo& info, size_t i) {
+  if (!info[i].IsNumber())
+    throw Napi::TypeError::New(info.Env(), "argument " + std::to_string(i) + ": a number");
+  const double value = info[i].As<Napi::Number>().DoubleValue();
+  if (!(value >= 0 && value <= 9007199254740991.0 && value == std::floor(value))) {
+    throw Napi::RangeError::New(info.Env(), "argument " + std::to_string(i) + ": a safe unsigned integer");
+  }
+  return static_cast<uint64_t>(value);
+}
+
 inline std::string Text(const Napi::CallbackInfo& info, size_t i) {
   if (!info[i].IsString())
     throw Napi::TypeError::New(info.Env(), "argument " + std::to_string(i) + ": a string");

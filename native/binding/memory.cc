@@ -1,7 +1,11 @@
 #include "../core/memory.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "args.h"
 #include "kept_memory.h"
+#include "region.h"
 #include "work.h"
 
 namespace binding {
@@ -9,109 +13,102 @@ namespace binding {
 namespace {
 
 using rdma::Kind;
-using rdma::MemoryRegion;
 using rdma::MrPtr;
 using rdma::ProtectionDomain;
+using rdma::RegionRequest;
 using rdma::Slab;
 
-/// What a region needs besides the registration: the JavaScript memory that must stay, and who waits for its
-/// end.
-struct RegionState {
-  std::shared_ptr<ValueRef> memory;
-  std::vector<Napi::Promise::Deferred> waiting;
-  bool gone = false;
-};
-
-void ResolveAll(Napi::Env env, RegionState* state) {
-  state->gone = true;
-  state->memory.reset();
-  for (const auto& deferred : std::exchange(state->waiting, {})) deferred.Resolve(env.Undefined());
-}
-
-Napi::Value DescribeRegion(Napi::Env env, uint32_t handle, const MemoryRegion& region) {
-  Napi::Object result = Napi::Object::New(env);
-  result.Set("handle", Napi::Number::New(env, handle));
-  result.Set("addr", Napi::Number::New(env, static_cast<double>(region.addr())));
-  result.Set("length", Napi::Number::New(env, static_cast<double>(region.length())));
-  result.Set("lkey", Napi::Number::New(env, region.lkey()));
-  result.Set("rkey", Napi::Number::New(env, region.rkey()));
-  return result;
-}
-
-/// Makes a registration an object of the environment. ibv_dereg_mr(3) can block while a peer holds the region
-/// (rxe), so the pool runs it, except when the environment ends.
-Napi::Value AdoptRegion(Napi::Env env, const std::shared_ptr<ProtectionDomain>& pd, MrPtr mr, int access,
-                        std::shared_ptr<ValueRef> memory) {
-  EnvState* state = EnvState::From(env);
-  auto region = MemoryRegion::Adopt(pd, std::move(mr), access);
-  auto keep = std::make_shared<RegionState>();
-  keep->memory = std::move(memory);
-  region->on_idle = [state, keep](MrPtr idle) {
-    if (state->closing()) {
-      idle.reset();
-      keep->memory.reset();
-      return;
-    }
-    auto box = std::make_shared<MrPtr>(std::move(idle));
-    Work::Queue(
-        state->env(), [box] { box->reset(); },
-        [state, keep](const std::optional<rdma::Error>&) { ResolveAll(state->env(), keep.get()); });
-  };
-  return DescribeRegion(env, state->Register(region, keep), *region);
-}
-
-int AccessFlags(const Napi::CallbackInfo& info, size_t i) { return static_cast<int>(U32(info, i)); }
-
-/// regMrSync(pd, view, access)
-Napi::Value RegMrSync(const Napi::CallbackInfo& info) {
-  const auto pd = Object<ProtectionDomain>(info, 0, Kind::kProtectionDomain);
-  const Bytes bytes = View(info, 1);
-  const int access = AccessFlags(info, 2);
-  auto memory = KeepMemory(info.Env(), info[1]);
-  return AdoptRegion(info.Env(), pd, rdma::RegMr(pd->pd(), bytes.data, bytes.length, access, nullptr), access,
-                     memory);
-}
-
-/// Settles [deferred] with what [make] returns, or with the error.
-void Settle(EnvState* state, const Napi::Promise::Deferred& deferred, const std::optional<rdma::Error>& error,
-            const std::function<Napi::Value()>& make) {
-  std::optional<rdma::Error> failure = error;
-  if (!failure) {
-    try {
-      deferred.Resolve(make());
-      return;
-    } catch (const rdma::Error& thrown) {
-      failure.emplace(thrown);
-    }
-  }
-  deferred.Reject(state->MakeError(failure->syscall(), failure->err(), failure->detail()));
-}
-
-void CheckOpen(const std::shared_ptr<ProtectionDomain>& pd, const char* syscall) {
-  if (pd->closed()) throw rdma::Error(syscall, EBADF, "the protection domain was closed meanwhile");
-}
-
-/// regMr(pd, view, access): Promise
-Napi::Value RegMr(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  const auto pd = Object<ProtectionDomain>(info, 0, Kind::kProtectionDomain);
-  const Bytes bytes = View(info, 1);
-  const int access = AccessFlags(info, 2);
-  auto memory = KeepMemory(env, info[1]);
+/// Registers on the pool; [memory] is what must stay of JavaScript.
+Napi::Value RegisterLater(Napi::Env env, const std::shared_ptr<ProtectionDomain>& pd,
+                          const RegionRequest& request, std::shared_ptr<ValueRef> memory,
+                          std::shared_ptr<void> native = nullptr) {
+  rdma::CheckRegistration(*pd->device(), request);
   auto mr = std::make_shared<MrPtr>();
   const auto deferred = Napi::Promise::Deferred::New(env);
   Work::Queue(
-      env,
-      [kernel_pd = pd->pd(), mr, bytes, access] {
-        *mr = rdma::RegMr(kernel_pd, bytes.data, bytes.length, access, nullptr);
-      },
-      [env, pd, mr, access, memory, deferred](const std::optional<rdma::Error>& error) {
+      env, [kernel_pd = pd->pd(), mr, request, native] { *mr = rdma::Register(kernel_pd, request, native); },
+      [env, pd, mr, request, memory = std::move(memory), deferred](const std::optional<rdma::Error>& error) {
         Settle(EnvState::From(env), deferred, error, [&] {
           CheckOpen(pd, "ibv_reg_mr");
-          return AdoptRegion(env, pd, std::move(*mr), access, memory);
+          return AdoptRegion(env, pd, std::move(*mr), request, memory);
         });
       });
   return deferred.Promise();
+}
+
+/// The request of regMr's arguments: (pd, view, access, iova or undefined).
+RegionRequest ViewRequest(const Napi::CallbackInfo& info) {
+  const Bytes bytes = View(info, 1);
+  RegionRequest request;
+  request.addr = reinterpret_cast<uintptr_t>(bytes.data);
+  request.length = bytes.length;
+  request.access = static_cast<int>(U32(info, 2));
+  request.iova = info[3].IsUndefined() ? request.addr : U53(info, 3);
+  return request;
+}
+
+/// regMrSync(pd, view, access, iova?)
+Napi::Value RegMrSync(const Napi::CallbackInfo& info) {
+  const auto pd = Object<ProtectionDomain>(info, 0, Kind::kProtectionDomain);
+  const RegionRequest request = ViewRequest(info);
+  rdma::CheckRegistration(*pd->device(), request);
+  auto memory = KeepMemory(info.Env(), info[1]);
+  return AdoptRegion(info.Env(), pd, rdma::Register(pd->pd(), request), request, memory);
+}
+
+/// regMr(pd, view, access, iova?): Promise
+Napi::Value RegMr(const Napi::CallbackInfo& info) {
+  const auto pd = Object<ProtectionDomain>(info, 0, Kind::kProtectionDomain);
+  const RegionRequest request = ViewRequest(info);
+  return RegisterLater(info.Env(), pd, request, KeepMemory(info.Env(), info[1]));
+}
+
+/// regMrFromAddress(pd, address, length, access, iova, keep): Promise
+Napi::Value RegMrFromAddress(const Napi::CallbackInfo& info) {
+  const auto pd = Object<ProtectionDomain>(info, 0, Kind::kProtectionDomain);
+  RegionRequest request;
+  request.addr = U53(info, 1);
+  request.length = U53(info, 2);
+  request.access = static_cast<int>(U32(info, 3));
+  request.iova = U53(info, 4);
+  auto keep = info[5].IsObject() ? std::make_shared<ValueRef>(info.Env(), info[5]) : nullptr;
+  return RegisterLater(info.Env(), pd, request, std::move(keep));
+}
+
+/// regDmabufMr(pd, fd, offset, length, iova, access): Promise
+Napi::Value RegDmabufMr(const Napi::CallbackInfo& info) {
+  const auto pd = Object<ProtectionDomain>(info, 0, Kind::kProtectionDomain);
+  const auto fd = static_cast<int>(U32(info, 1));
+  RegionRequest request;
+  request.source = RegionRequest::Source::kDmaBuf;
+  request.addr = U53(info, 2);
+  request.length = U53(info, 3);
+  request.iova = U53(info, 4);
+  request.access = static_cast<int>(U32(info, 5));
+  // A duplicate, because the number may name another file when the pool gets to it.
+  request.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (request.fd < 0) rdma::ThrowErrno("ibv_reg_dmabuf_mr", "fd " + std::to_string(fd));
+  const std::shared_ptr<void> duplicate(nullptr, [copy = request.fd](void*) { close(copy); });
+  return RegisterLater(info.Env(), pd, request, nullptr, duplicate);
+}
+
+/// regImplicitOdp(pd, access): Promise
+Napi::Value RegImplicitOdp(const Napi::CallbackInfo& info) {
+  const auto pd = Object<ProtectionDomain>(info, 0, Kind::kProtectionDomain);
+  RegionRequest request;
+  request.source = RegionRequest::Source::kImplicitOdp;
+  request.length = SIZE_MAX;
+  request.access = static_cast<int>(U32(info, 1)) | IBV_ACCESS_ON_DEMAND;
+  return RegisterLater(info.Env(), pd, request, nullptr);
+}
+
+/// allocNullMr(pd)
+Napi::Value AllocNullMr(const Napi::CallbackInfo& info) {
+  const auto pd = Object<ProtectionDomain>(info, 0, Kind::kProtectionDomain);
+  RegionRequest request;
+  request.length = SIZE_MAX;
+  request.access = IBV_ACCESS_LOCAL_WRITE;
+  return AdoptRegion(info.Env(), pd, rdma::AllocNullMr(pd->pd()), request, nullptr);
 }
 
 /// allocSlab(pd, length, access, hugePages): Promise of a region with `buffer`, the one ArrayBuffer over the
@@ -120,18 +117,21 @@ Napi::Value AllocSlab(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const auto pd = Object<ProtectionDomain>(info, 0, Kind::kProtectionDomain);
   const uint32_t length = U32(info, 1);
-  const int access = AccessFlags(info, 2);
+  RegionRequest request;
+  request.length = length;
+  request.access = static_cast<int>(U32(info, 2));
+  rdma::CheckRegistration(*pd->device(), request);
   const bool huge_pages = info[3].ToBoolean();
   auto slab = std::make_shared<std::shared_ptr<Slab>>();
   auto mr = std::make_shared<MrPtr>();
   const auto deferred = Napi::Promise::Deferred::New(env);
   Work::Queue(
       env,
-      [kernel_pd = pd->pd(), slab, mr, length, access, huge_pages] {
-        *slab = Slab::Create(length, huge_pages);
-        *mr = rdma::RegMr(kernel_pd, (*slab)->addr(), length, access, *slab);
+      [kernel_pd = pd->pd(), slab, mr, request, huge_pages] {
+        *slab = Slab::Create(request.length, huge_pages);
+        *mr = rdma::RegMr(kernel_pd, (*slab)->addr(), request.length, request.access, *slab);
       },
-      [env, pd, slab, mr, access, deferred](const std::optional<rdma::Error>& error) {
+      [env, pd, slab, mr, request, deferred](const std::optional<rdma::Error>& error) {
         Settle(EnvState::From(env), deferred, error, [&]() -> Napi::Value {
           CheckOpen(pd, "ibv_reg_mr");
           // The views of JavaScript may outlive the registration: the pages go when both have gone.
@@ -139,7 +139,9 @@ Napi::Value AllocSlab(const Napi::CallbackInfo& info) {
           Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(
               env, (*slab)->addr(), (*slab)->length(),
               [](Napi::BasicEnv, void*, std::shared_ptr<Slab>* held) { delete held; }, hold);
-          Napi::Value region = AdoptRegion(env, pd, std::move(*mr), access, nullptr);
+          RegionRequest placed = request;
+          placed.addr = placed.iova = reinterpret_cast<uintptr_t>((*slab)->addr());
+          Napi::Value region = AdoptRegion(env, pd, std::move(*mr), placed, nullptr);
           region.As<Napi::Object>().Set("buffer", buffer);
           return region;
         });
@@ -147,18 +149,11 @@ Napi::Value AllocSlab(const Napi::CallbackInfo& info) {
   return deferred.Promise();
 }
 
-/// closeMr(handle): Promise that resolves when the registration has gone.
-Napi::Value CloseMr(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  EnvState* state = EnvState::From(env);
-  const auto deferred = Napi::Promise::Deferred::New(env);
-  const uint32_t handle = U32(info, 0);
-  if (state->Find(handle, Kind::kMemoryRegion) == nullptr) {
-    deferred.Resolve(env.Undefined());
-    return deferred.Promise();
-  }
-  static_cast<RegionState*>(state->Kept(handle))->waiting.push_back(deferred);
-  state->Close(handle);
+/// whenMrGone(mr): Promise that resolves when the registration has gone, which closing it begins.
+Napi::Value WhenMrGone(const Napi::CallbackInfo& info) {
+  const auto deferred = Napi::Promise::Deferred::New(info.Env());
+  Object<rdma::MemoryRegion>(info, 0, Kind::kMemoryRegion);
+  StateOf(info.Env(), U32(info, 0))->waiting.push_back(deferred);
   return deferred.Promise();
 }
 
@@ -167,14 +162,25 @@ Napi::Value AddressOf(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(reinterpret_cast<uintptr_t>(View(info, 0).data)));
 }
 
+/// forkStatus(): enum ibv_fork_status
+Napi::Value ForkStatus(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), ibv_is_fork_initialized());
+}
+
 }  // namespace
 
 void RegisterMemory(Napi::Env env, Napi::Object exports) {
   Export<RegMr>(env, exports, "regMr");
   Export<RegMrSync>(env, exports, "regMrSync");
   Export<AllocSlab>(env, exports, "allocSlab");
-  Export<CloseMr>(env, exports, "closeMr");
+  Export<RegMrFromAddress>(env, exports, "regMrFromAddress");
+  Export<RegDmabufMr>(env, exports, "regDmabufMr");
+  Export<RegImplicitOdp>(env, exports, "regImplicitOdp");
+  Export<AllocNullMr>(env, exports, "allocNullMr");
+  Export<WhenMrGone>(env, exports, "whenMrGone");
   Export<AddressOf>(env, exports, "addressOf");
+  Export<ForkStatus>(env, exports, "forkStatus");
+  RegisterRereg(env, exports);
 }
 
 }  // namespace binding

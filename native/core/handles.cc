@@ -3,7 +3,6 @@
 #include <fcntl.h>
 
 #include <cerrno>
-#include <cstdio>
 
 #include "error.h"
 
@@ -61,24 +60,6 @@ ContextPtr OpenContext(const std::string& name) {
 PdPtr AllocPd(const ContextPtr& context) {
   ibv_pd* pd = CheckPointer(ibv_alloc_pd(context.get()), "ibv_alloc_pd");
   return {pd, [context](ibv_pd* p) { ReportDestroy(ibv_dealloc_pd(p), "ibv_dealloc_pd"); }};
-}
-
-MrPtr RegMr(const PdPtr& pd, void* addr, size_t length, int access, std::shared_ptr<void> memory) {
-  // The function, not the macro of verbs.h: the macro's choice of symbol needs a constant access.
-  ibv_mr* mr = (ibv_reg_mr)(pd.get(), addr, length, access);
-  if (mr == nullptr) {
-    const int err = errno != 0 ? errno : EIO;
-    std::string detail = std::to_string(length) + " bytes, access 0x" + [access] {
-      char text[16];
-      std::snprintf(text, sizeof text, "%x", access);
-      return std::string(text);
-    }();
-    if (err == ENOMEM) detail += "; raise the limit of locked memory (ulimit -l) or register less at a time";
-    if (err == EPERM) detail += "; locked memory is forbidden: raise ulimit -l";
-    throw Error("ibv_reg_mr", err, detail);
-  }
-  return {mr,
-          [pd, memory = std::move(memory)](ibv_mr* m) { ReportDestroy(ibv_dereg_mr(m), "ibv_dereg_mr"); }};
 }
 
 AhPtr CreateAh(const PdPtr& pd, const ibv_ah_attr& attr) {

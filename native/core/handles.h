@@ -43,9 +43,6 @@ ContextPtr OpenContext(const std::string& name);
 
 PdPtr AllocPd(const ContextPtr& context);
 
-/// [memory] keeps the registered pages alive until the region is gone.
-MrPtr RegMr(const PdPtr& pd, void* addr, size_t length, int access, std::shared_ptr<void> memory);
-
 AhPtr CreateAh(const PdPtr& pd, const ibv_ah_attr& attr);
 
 /// [fd] is -1 for a domain of this process only.

@@ -17,8 +17,11 @@ MemoryRegion* KeyTable::Find(uint32_t lkey) const noexcept {
 
 void KeyTable::Insert(uint32_t lkey, MemoryRegion* region) { regions_[lkey] = region; }
 
-void KeyTable::Remove(uint32_t lkey) {
-  regions_.erase(lkey);
+void KeyTable::Remove(uint32_t lkey, const MemoryRegion* region) {
+  const auto it = regions_.find(lkey);
+  // Another region has the key when the kernel has given it again.
+  if (it == regions_.end() || it->second != region) return;
+  regions_.erase(it);
   ++version_;
 }
 
@@ -37,32 +40,60 @@ ProtectionDomain::ProtectionDomain(std::shared_ptr<Device> device, PdPtr pd)
     : Object(Kind::kProtectionDomain), device_(std::move(device)), pd_(std::move(pd)) {}
 
 std::shared_ptr<MemoryRegion> MemoryRegion::Adopt(const std::shared_ptr<ProtectionDomain>& pd, MrPtr mr,
-                                                  int access) {
-  auto region = std::make_shared<MemoryRegion>(pd->keys(), std::move(mr), access);
+                                                  const RegionRequest& request) {
+  auto region = std::make_shared<MemoryRegion>(pd, std::move(mr), request);
   pd->Adopt(region);
   return region;
 }
 
-MemoryRegion::MemoryRegion(std::shared_ptr<KeyTable> keys, MrPtr mr, int access)
+MemoryRegion::MemoryRegion(const std::shared_ptr<ProtectionDomain>& pd, MrPtr mr,
+                           const RegionRequest& request)
     : Pinnable(Kind::kMemoryRegion),
-      keys_(std::move(keys)),
+      pd_(pd),
+      keys_(pd->keys()),
       mr_(std::move(mr)),
-      addr_(reinterpret_cast<uintptr_t>(mr_->addr)),
-      length_(mr_->length),
+      request_(request),
       lkey_(mr_->lkey),
-      rkey_(mr_->rkey),
-      access_(access) {
+      rkey_(mr_->rkey) {
   keys_->Insert(lkey_, this);
 }
 
 MemoryRegion::~MemoryRegion() {
-  if (!closed()) keys_->Remove(lkey_);
+  if (!closed()) keys_->Remove(lkey_, this);
 }
 
 void MemoryRegion::Unlist() {
-  keys_->Remove(lkey_);
+  keys_->Remove(lkey_, this);
   // The kernel refuses to deregister a region with windows (IBA 10.6.7.2.6).
   keys_->windows().CloseBoundTo(this);
+}
+
+void MemoryRegion::BeginRereg() {
+  Pin();
+  keys_->Remove(lkey_, this);
+}
+
+void MemoryRegion::EndRereg(ReregOutcome outcome, const RegionRequest& request,
+                            const std::shared_ptr<ProtectionDomain>& pd, const PdPtr& kernel_pd) {
+  const auto self = shared_from_this();
+  if (outcome == ReregOutcome::kChanged || outcome == ReregOutcome::kChangedNotForkSafe) {
+    request_ = request;
+    lkey_ = mr_->lkey;
+    rkey_ = mr_->rkey;
+    if (pd != nullptr) MoveTo(pd, kernel_pd);
+  }
+  if (!closed() && outcome != ReregOutcome::kInvalid) keys_->Insert(lkey_, this);
+  Unpin();
+}
+
+void MemoryRegion::MoveTo(const std::shared_ptr<ProtectionDomain>& pd, const PdPtr& kernel_pd) {
+  // The kernel counts the region for the new domain, which must outlive it from now on.
+  std::get_deleter<MrDeleter>(mr_)->pd = kernel_pd;
+  if (const auto old = pd_.lock()) old->Disown(this);
+  pd_ = pd;
+  keys_ = pd->keys();
+  pd->Adopt(shared_from_this());
+  if (pd->closed()) Close();
 }
 
 void MemoryRegion::Release() {

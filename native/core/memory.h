@@ -7,6 +7,7 @@
 #include "device.h"
 #include "handles.h"
 #include "pinnable.h"
+#include "registration.h"
 #include "window_table.h"
 
 namespace rdma {
@@ -19,7 +20,7 @@ class KeyTable {
  public:
   MemoryRegion* Find(uint32_t lkey) const noexcept;
   void Insert(uint32_t lkey, MemoryRegion* region);
-  void Remove(uint32_t lkey);
+  void Remove(uint32_t lkey, const MemoryRegion* region);
 
   /// Address handles, by the handle that work requests name them with.
   Pinnable* FindObject(uint32_t handle, Kind kind) const noexcept;
@@ -48,6 +49,7 @@ class ProtectionDomain : public Object {
   const std::shared_ptr<Device>& device() const { return device_; }
   const std::shared_ptr<KeyTable>& keys() const { return keys_; }
   void Adopt(const std::shared_ptr<Object>& child) { AddChild(child); }
+  void Disown(const Object* child) { RemoveChild(child); }
 
  protected:
   void OnClose() override { pd_.reset(); }
@@ -63,22 +65,36 @@ class MemoryRegion : public Pinnable {
  public:
   /// Takes a registration that has been made, perhaps on another thread, into the domain.
   static std::shared_ptr<MemoryRegion> Adopt(const std::shared_ptr<ProtectionDomain>& pd, MrPtr mr,
-                                             int access);
+                                             const RegionRequest& request);
 
-  MemoryRegion(std::shared_ptr<KeyTable> keys, MrPtr mr, int access);
+  MemoryRegion(const std::shared_ptr<ProtectionDomain>& pd, MrPtr mr, const RegionRequest& request);
   ~MemoryRegion() override;
 
   ibv_mr* mr() const noexcept { return mr_.get(); }
+  /// Null when it has gone, and the region with it.
+  std::shared_ptr<ProtectionDomain> pd() const noexcept { return pd_.lock(); }
   const std::shared_ptr<KeyTable>& keys() const noexcept { return keys_; }
-  uint64_t addr() const noexcept { return addr_; }
-  uint64_t length() const noexcept { return length_; }
-  int access() const noexcept { return access_; }
+  /// Address of the first byte in work requests.
+  uint64_t addr() const noexcept { return request_.iova; }
+  uint64_t length() const noexcept { return request_.length; }
+  int access() const noexcept { return request_.access; }
+  const RegionRequest& request() const noexcept { return request_; }
   uint32_t lkey() const noexcept { return lkey_; }
   uint32_t rkey() const noexcept { return rkey_; }
 
   bool Contains(uint64_t addr, uint64_t length) const noexcept {
-    return addr >= addr_ && length <= length_ && addr - addr_ <= length_ - length;
+    return addr >= request_.iova && length <= request_.length &&
+           addr - request_.iova <= request_.length - length;
   }
+
+  /// Takes the keys away and pins the region while ibv_rereg_mr(3) runs, perhaps on another thread. EndRereg
+  /// must follow; a close meanwhile waits for it.
+  void BeginRereg();
+  /// When [outcome] says that the region has changed, [request] holds, and it belongs to [pd], whose kernel
+  /// object is [kernel_pd], unless that is null. One that has become invalid keeps no key: it can only be
+  /// closed.
+  void EndRereg(ReregOutcome outcome, const RegionRequest& request,
+                const std::shared_ptr<ProtectionDomain>& pd, const PdPtr& kernel_pd);
 
   /// Receives the registration once it is idle and closed. It decides on which thread ibv_dereg_mr(3) runs,
   /// which may block; without it the registration goes at once.
@@ -89,13 +105,14 @@ class MemoryRegion : public Pinnable {
   void Release() override;
 
  private:
+  void MoveTo(const std::shared_ptr<ProtectionDomain>& pd, const PdPtr& kernel_pd);
+
+  std::weak_ptr<ProtectionDomain> pd_;
   std::shared_ptr<KeyTable> keys_;
   MrPtr mr_;
-  const uint64_t addr_;
-  const uint64_t length_;
-  const uint32_t lkey_;
-  const uint32_t rkey_;
-  const int access_;
+  RegionRequest request_;
+  uint32_t lkey_;
+  uint32_t rkey_;
 };
 
 /// Anonymous shared memory of a memfd, page aligned: fork-safe, and its pages can be mapped a second time.

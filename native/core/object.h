@@ -48,6 +48,7 @@ class Object : public std::enable_shared_from_this<Object> {
 
  protected:
   void AddChild(const std::shared_ptr<Object>& child);
+  /// For a child that goes to another parent.
   void RemoveChild(const Object* child);
   virtual void OnClose() = 0;
 

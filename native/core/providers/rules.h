@@ -23,6 +23,15 @@ enum class Rule : uint8_t {
   kNoSqe,
   kExtendedPoll,
   kSolicitedSilent,
+  // Registering.
+  kIovaIgnored,
+  kAccessDropped,
+  kZeroBasedUnknown,
+  kOnDemandIova,
+  kRegionSize,
+  kSlowDeregister,
+  kWindowUnbounded,
+  kWindowHoldsQueuePair,
   // Posting.
   kPostAnswers,
   kOpcodeTable,

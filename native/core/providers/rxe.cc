@@ -28,6 +28,31 @@ constexpr Quirk kQuirks[] = {
      "ibv_end_poll unlocks again what ibv_next_poll has unlocked when the queue ran empty: completions are "
      "taken by ibv_poll_cq(3) only, and extended queues are refused; it has no timestamps to offer",
      "rdma-core 44 providers/rxe/rxe.c cq_next_poll, cq_end_poll"},
+    {Rule::kZeroBasedUnknown, "zero-based-unknown",
+     "ZERO_BASED is refused: regions get an iova of 0 instead, which is the same (ibv_reg_mr(3))",
+     "kernel sw/rxe/rxe_verbs.h RXE_ACCESS_SUPPORTED_MR"},
+    {Rule::kOnDemandIova, "on-demand-iova",
+     "the pages of an ON_DEMAND region are looked up by iova as if it were the address of the memory: "
+     "another "
+     "iova is refused",
+     "kernel sw/rxe/rxe_odp.c rxe_odp_map_range_and_lock"},
+    {Rule::kRegionSize, "region-size",
+     "a pinned region has 16 bytes of one kmalloc for each page, so 1 GiB is the most: the error says so",
+     "kernel sw/rxe/rxe_mr.c alloc_mr_page_info"},
+    {Rule::kSlowDeregister, "slow-deregister",
+     "ibv_dereg_mr waits up to 50 seconds for a peer's request that uses the region: it runs on the thread "
+     "pool",
+     "kernel sw/rxe/rxe_pool.c __rxe_cleanup"},
+    {Rule::kWindowUnbounded, "window-unbounded",
+     "a memory window does not confine: the peer reaches all of the region that it is bound to, so a region "
+     "of "
+     "exactly the range is needed for that",
+     "kernel sw/rxe/rxe_resp.c check_rkey"},
+    {Rule::kWindowHoldsQueuePair, "window-holds-queue-pair",
+     "ibv_destroy_qp waits for the windows of type 2 that are bound through the queue pair: they are "
+     "deallocated "
+     "before it",
+     "kernel sw/rxe/rxe_mw.c rxe_do_bind_mw"},
     {Rule::kPostBeforeRts, "post-before-rts",
      "what is posted before RTS is refused with EINVAL but stays in the ring and is carried out later: a "
      "send before "

@@ -40,6 +40,14 @@ constexpr Quirk kQuirks[] = {
     {Rule::kSolicitedSilent, "solicited-silent",
      "a completion queue that waits for solicited receives only is never woken: solicitedOnly is refused",
      "kernel sw/siw/siw_qp.c siw_rqe_complete: passes no SIW_WQE_SOLICITED"},
+    {Rule::kIovaIgnored, "iova-ignored",
+     "a region with an iova of its own is accepted and has the addresses of its memory all the same: it is "
+     "refused",
+     "kernel sw/siw/siw_verbs.c siw_reg_user_mr"},
+    {Rule::kAccessDropped, "access-dropped",
+     "REMOTE_ATOMIC and MW_BIND are dropped without a word: they are refused, and ZERO_BASED as what it is, "
+     "an iova of 0",
+     "kernel sw/siw/siw_mem.c siw_mr_add_mem; sw/siw/siw.h IWARP_ACCESS_MASK"},
     {Rule::kPostAnswers, "post-answers",
      "ibv_post_send may return 0, -1 or -errno for a refused work request; what bad_wr names counts as "
      "refused, "

@@ -43,6 +43,8 @@ export const layout = {
     words: 16,
   },
   postStatus: { posted: 0, wr_index: 1, check: 2, sge_index: 3, value: 4, limit: 5, words: 6 },
+  /** How many reasons there are for not posting (enum class PostCheck). */
+  postChecks: 36,
 } as const;
 
 /** Words of the record that describes a failed post. */

@@ -128,6 +128,49 @@ export const checks = {
     'EIO',
     'the provider failed without naming a work request: those before may be carried out',
   ],
+  window: (rkey) => [
+    'ERR_INVALID_ARG_VALUE',
+    `mw: rkey ${hex(rkey)} is of no open memory window of the protection domain of this queue pair`,
+  ],
+  windowBound: (rkey) => [
+    'ERR_INVALID_ARG_VALUE',
+    `the window with rkey ${hex(rkey)} is bound: invalidate it first (ibv_bind_mw(3))`,
+  ],
+  windowRegion: (lkey) => [
+    'ERR_INVALID_ARG_VALUE',
+    `bindInfo.mr: lkey ${hex(lkey)} is of no open memory region of this domain`,
+  ],
+  windowAllow: (lkey) => [
+    'ERR_INVALID_ARG_VALUE',
+    `bindInfo.mr: the region of lkey ${hex(lkey)} lacks MW_BIND, which windows need`,
+  ],
+  windowRange: (n, size) => [
+    'ERR_OUT_OF_RANGE',
+    `bindInfo: the window's ${n} bytes are not all inside the region of ${size} bytes`,
+  ],
+  windowAccess: (access, allowed) => [
+    'ERR_INVALID_ARG_VALUE',
+    `bindInfo.access ${hex(access)}: this type of window can have ${hex(allowed)} at most`,
+  ],
+  windowLocalWrite: (lkey) => [
+    'ERR_INVALID_ARG_VALUE',
+    `bindInfo.access allows writes, but the region of lkey ${hex(lkey)} lacks LOCAL_WRITE`,
+  ],
+  windowLength: () => [
+    'ERR_OUT_OF_RANGE',
+    'bindInfo.length is 0, which only type 1 takes: invalidate a window of type 2 by LOCAL_INV',
+  ],
+  windowKey: (rkey, present) => [
+    'ERR_INVALID_ARG_VALUE',
+    present === 0
+      ? `rkey ${hex(rkey)}: the device chooses the rkey of a window of type 1`
+      : `rkey ${hex(rkey)} may differ from the window's ${hex(present)} in the low 8 bits only`,
+  ],
+  invalidate: (rkey) => [
+    'ERR_INVALID_ARG_VALUE',
+    `invalidateRkey ${hex(rkey)} is not that of a bound memory window of type 2 of this domain: nothing else can be ` +
+      'invalidated',
+  ],
 } as const satisfies Record<string, Describe>;
 
 const list: readonly Describe[] = Object.values(checks);

@@ -108,6 +108,15 @@ export class WorkRing {
     words[base + WR.remote_qkey] = remoteQkey;
   }
 
+  /** What BIND_MW works on; the rest is in {@link setOperands}. */
+  setWindow(seq: number, rkey: number, lkey: number, access: number): void {
+    const words = this.#words;
+    const base = (seq & this.#mask) * WR.words;
+    words[base + WR.object] = rkey;
+    words[base + WR.object2] = lkey;
+    words[base + WR.remote_qkey] = access;
+  }
+
   setSge(seq: number, index: number, addr: number, length: number, lkey: number): void {
     const words = this.#words;
     const base = this.#sgeBase + ((seq & this.#mask) * this.limits.maxSge + index) * SGE.words;

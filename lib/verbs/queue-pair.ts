@@ -6,11 +6,12 @@ import type { AsyncEvent } from './async-event.ts';
 import { checkInteger } from './check.ts';
 import type { CompletionQueue, CompletionSink } from './completion-queue.ts';
 import { Opcode, type QpState, qpStates, SendFlags } from './constants.ts';
+import type { MemoryWindow } from './memory-window.ts';
 import type { ProtectionDomain } from './protection-domain.ts';
 import { type NativeQp, QueuePairControl } from './qp-control.ts';
 import type { SharedReceiveQueue } from './shared-receive-queue.ts';
 import { type WorkCompletion, workCompletion } from './work-completion.ts';
-import type { RecvWr, SendWr } from './work-request.ts';
+import type { MwBindInfo, RecvWr, SendWr } from './work-request.ts';
 import { fillRecv, fillSend, type SlotContext } from './work-request-slot.ts';
 
 /** How long a device may take to flush a queue pair in the error state; siw never flushes what was posted after it. */
@@ -165,6 +166,17 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
         this.#conclude(this.sendCq, operation, status, byteLen, wc, resolve, reject);
       });
     });
+  }
+
+  /**
+   * Binds a memory window (ibv_bind_mw(3) for type 1, ibv_post_send(3) with BIND_MW for type 2).
+   *
+   * @returns its new rkey, when the bind has completed
+   * @throws RdmaError as {@link send}
+   */
+  async bindMw(mw: MemoryWindow, bindInfo: MwBindInfo): Promise<number> {
+    await this.send({ opcode: Opcode.BIND_MW, mw, bindInfo });
+    return mw.rkey;
   }
 
   /**

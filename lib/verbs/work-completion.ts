@@ -7,6 +7,8 @@ const WC_WITH_INV = 8;
 
 /** A successful completion (struct ibv_wc, ibv_poll_cq(3)). */
 export interface WorkCompletion {
+  /** One of {@link WcOpcode}. */
+  readonly opcode: number;
   /** Bytes received, for a receive. */
   readonly byteLen: number;
   /** Immediate data that came with the message. */
@@ -35,6 +37,7 @@ export interface WorkCompletion {
 export function workCompletion(ring: CompletionRing, wc: number, byteLen: number): WorkCompletion {
   const flags = ring.flags(wc);
   return {
+    opcode: ring.opcode(wc),
     byteLen,
     ...((flags & WC_WITH_IMM) === 0 ? undefined : { immData: ring.immData(wc) }),
     ...((flags & WC_WITH_INV) === 0 ? undefined : { invalidatedRkey: ring.immData(wc) }),

@@ -4,6 +4,8 @@ import { RdmaError } from '../errors.ts';
 import type { WorkRing } from '../ring/work-ring.ts';
 import { AddressHandle } from './address-handle.ts';
 import { FlushLevel, Opcode, SendFlags } from './constants.ts';
+import { MemoryRegion } from './memory-region.ts';
+import { MemoryWindow } from './memory-window.ts';
 import type { ProtectionDomain } from './protection-domain.ts';
 import type { QpType } from './qp-create.ts';
 import type { RecvWr, SendWr, Sge } from './work-request.ts';
@@ -210,6 +212,39 @@ function checkInline(
   }
 }
 
+function fillBind(ring: WorkRing, seq: number, fields: Fields, index: number, context: SlotContext): number {
+  const { mw, bindInfo, rkey } = fields;
+  if (!(mw instanceof MemoryWindow)) {
+    const text = `mw must be a MemoryWindow, made by pd.allocMw(), not ${inspect(mw, { depth: 0 })}`;
+    throw wrong(context, index, 'ERR_INVALID_ARG_TYPE', text);
+  }
+  if (typeof bindInfo !== 'object' || bindInfo === null) {
+    const text = `bindInfo must be {mr, addr, length, access}, not ${inspect(bindInfo)}`;
+    throw wrong(context, index, 'ERR_INVALID_ARG_TYPE', text);
+  }
+  const { mr, addr, length, access } = bindInfo as Fields;
+  if (!(mr instanceof MemoryRegion)) {
+    const text = `bindInfo.mr must be a MemoryRegion, not ${inspect(mr, { depth: 0 })}`;
+    throw wrong(context, index, 'ERR_INVALID_ARG_TYPE', text);
+  }
+  for (const [name, object] of [
+    ['mw', mw],
+    ['bindInfo.mr', mr],
+  ] as const) {
+    if (object.closed) throw wrong(context, index, 'ERR_RDMA_CLOSED', `${name} is closed`);
+    if (object.pd === context.pd) continue;
+    const text = `${name} is of another protection domain than the queue pair`;
+    throw wrong(context, index, 'ERR_INVALID_ARG_VALUE', text);
+  }
+  const flags = u32(context, index, 'bindInfo.access', access);
+  const size = u64(context, index, 'bindInfo.length', length);
+  const sizeHigh = high;
+  const start = u64(context, index, 'bindInfo.addr', addr);
+  ring.setOperands(seq, start, high, size, sizeHigh);
+  ring.setWindow(seq, mw.rkey, mr.lkey, flags);
+  return rkey === undefined ? 0 : u32(context, index, 'rkey', rkey);
+}
+
 /** The remaining operands of the opcodes that have some. */
 function fillOperands(
   ring: WorkRing,
@@ -261,13 +296,13 @@ const REMOTE =
   bit(Opcode.FLUSH) |
   bit(Opcode.ATOMIC_WRITE);
 const IMM = bit(Opcode.SEND_WITH_IMM) | bit(Opcode.RDMA_WRITE_WITH_IMM);
-const INV = bit(Opcode.SEND_WITH_INV);
+const INV = bit(Opcode.SEND_WITH_INV) | bit(Opcode.LOCAL_INV);
 const OPERANDS =
   bit(Opcode.ATOMIC_CMP_AND_SWP) |
   bit(Opcode.ATOMIC_FETCH_AND_ADD) |
   bit(Opcode.FLUSH) |
   bit(Opcode.ATOMIC_WRITE);
-const NO_SGE = bit(Opcode.FLUSH) | bit(Opcode.ATOMIC_WRITE);
+const NO_SGE = bit(Opcode.FLUSH) | bit(Opcode.ATOMIC_WRITE) | bit(Opcode.BIND_MW) | bit(Opcode.LOCAL_INV);
 
 /** Fills the slot of [seq] with [wr], the work request [index] of its batch. @internal */
 export function fillSend(ring: WorkRing, seq: number, wr: SendWr, index: number, context: SlotContext): void {
@@ -291,6 +326,7 @@ export function fillSend(ring: WorkRing, seq: number, wr: SendWr, index: number,
   if ((set & INV) !== 0) imm = u32(context, index, 'invalidateRkey', fields.invalidateRkey);
   if ((set & OPERANDS) !== 0) fillOperands(ring, seq, opcode, fields, index, context);
   fillTarget(ring, seq, fields, index, context);
+  if (opcode === Opcode.BIND_MW) rkey = fillBind(ring, seq, fields, index, context);
 
   const { inline } = fields;
   let flags = fields.flags === undefined ? 0 : u32(context, index, 'flags', fields.flags);

@@ -1,6 +1,8 @@
 /** Work requests as objects: one type for each opcode, with the fields of the manual page in camelCase. */
 import type { AddressHandle } from './address-handle.ts';
 import type { Opcode } from './constants.ts';
+import type { MemoryRegion } from './memory-region.ts';
+import type { MemoryWindow } from './memory-window.ts';
 
 /** A piece of registered memory (struct ibv_sge). */
 export interface Sge {
@@ -144,6 +146,41 @@ export interface Flush extends Flagged, RemoteRange, XrcTarget {
   readonly inline?: undefined;
 }
 
+/** What a window is bound to (struct ibv_mw_bind_info, ibv_bind_mw(3)). */
+export interface MwBindInfo {
+  /** A region with MW_BIND, of the window's protection domain. */
+  readonly mr: MemoryRegion;
+  /** First address, as the region is addressed. */
+  readonly addr: number | bigint;
+  /** Bytes; 0 ends the binding of a window of type 1. */
+  readonly length: number | bigint;
+  /** Of {@link Access}: REMOTE_READ, REMOTE_WRITE, REMOTE_ATOMIC; the latter two need a region with LOCAL_WRITE. */
+  readonly access: number;
+}
+
+/**
+ * BIND_MW: gives a memory window a part of a region and a new rkey. Type 1 is bound by ibv_bind_mw(3), type 2 by
+ * ibv_post_send(3).
+ */
+export interface BindMw extends Flagged {
+  readonly opcode: typeof Opcode.BIND_MW;
+  readonly mw: MemoryWindow;
+  readonly bindInfo: MwBindInfo;
+  /** Type 2: its new rkey, which differs from the old one in the low 8 bits only; by default `incRkey(mw.rkey)`. */
+  readonly rkey?: number;
+  readonly sges?: undefined;
+  readonly inline?: undefined;
+}
+
+/** LOCAL_INV: ends the binding of a memory window of type 2. */
+export interface LocalInv extends Flagged {
+  readonly opcode: typeof Opcode.LOCAL_INV;
+  /** rkey of the window. */
+  readonly invalidateRkey: number;
+  readonly sges?: undefined;
+  readonly inline?: undefined;
+}
+
 /** A work request of the send queue (struct ibv_send_wr), by its opcode. */
 export type SendWr =
   | SendMessage
@@ -155,6 +192,8 @@ export type SendWr =
   | AtomicCmpAndSwp
   | AtomicFetchAndAdd
   | AtomicWrite
+  | BindMw
+  | LocalInv
   | Flush;
 
 /** A work request of the receive queue (struct ibv_recv_wr). */

@@ -68,6 +68,7 @@ Napi::Object Layout(Napi::Env env) {
   FIELD(PostStatus, limit);
   offsets.Set("words", Napi::Number::New(env, sizeof(rdma::PostStatus) / 4));
   layout.Set("postStatus", offsets);
+  layout.Set("postChecks", Napi::Number::New(env, static_cast<double>(rdma::PostCheck::kCount)));
   return layout;
 }
 

@@ -111,11 +111,12 @@ std::shared_ptr<CompletionTarget> CompletionQueue::Target(const ibv_wc& wc) cons
 }
 
 bool CompletionQueue::Deliver(const Completion& completion, CompletionSlot* slot) {
-  const ibv_wc& wc = completion.wc;
+  ibv_wc wc = completion.wc;
+  CorrectCompletion(device_->rules(), &wc);
   const uint32_t queue = QueueOf(wc);
   const auto seq = static_cast<uint32_t>(wc.wr_id);
   const auto target = Target(wc);
-  if (!target || !target->Complete((queue & kReceiveQueueBit) != 0, seq)) return false;
+  if (!target || !target->Complete((queue & kReceiveQueueBit) != 0, seq, wc)) return false;
   slot->queue = queue;
   slot->seq = seq;
   slot->status = wc.status;

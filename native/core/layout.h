@@ -105,11 +105,13 @@ enum class PostCheck : uint32_t {
   kAddressHandle,
   kRemoteQpn,
   kTinyStraddle,
-  kExtended,  // value: the opcode
-  kFlush,     // value: type | level << 8
-  kUnclear,   // the provider failed and named no work request
-  kWindow,
+  kExtended,      // value: the opcode
+  kFlush,         // value: type; limit: level
+  kUnclear,       // the provider failed and named no work request
+  kWindow,        // value: its rkey
+  kWindowBound,   // value: its rkey
   kWindowRegion,  // value: the region's lkey
+  kWindowAllow,   // value: the region's lkey
   kWindowRange,
   kWindowAccess,  // value: the access; limit: what a window can have
   kWindowLocalWrite,

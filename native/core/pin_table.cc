@@ -29,7 +29,7 @@ void PinTable::Finish(uint32_t seq) {
 }
 
 bool PinTable::Complete(uint32_t seq) {
-  if (seq - head_ >= outstanding() || states_[seq & mask_] == State::kDone) return false;
+  if (!InFlight(seq)) return false;
   Finish(seq);
   for (uint32_t before = seq; before != head_ && states_[(before - 1) & mask_] == State::kUnsignalled;
        --before) {

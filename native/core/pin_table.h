@@ -36,6 +36,9 @@ class PinTable {
   void Grow(uint32_t capacity);
   void Posted(uint32_t count) noexcept { tail_ += count; }
 
+  bool InFlight(uint32_t seq) const noexcept {
+    return seq - head_ < outstanding() && states_[seq & mask_] != State::kDone;
+  }
   /// False when [seq] is not in flight: a duplicate.
   bool Complete(uint32_t seq);
   void RetireAll();

@@ -99,7 +99,7 @@ QueuePair::QueuePair(const QueuePairSpec& spec, QpPtr qp, const QueueLimits& sen
       send_cq_(spec.send_cq),
       recv_cq_(spec.recv_cq),
       srq_(spec.srq),
-      send_(send, spec.pd->keys()),
+      send_(send, spec.pd->keys(), this),
       recv_(recv, spec.pd->keys()) {}
 
 QueuePair::~QueuePair() {
@@ -129,10 +129,12 @@ int QueuePair::PostRecv(uint32_t first, uint32_t count, PostStatus* status) {
   return err;
 }
 
-bool QueuePair::Complete(bool receive, uint32_t seq) {
+bool QueuePair::Complete(bool receive, uint32_t seq, const ibv_wc& wc) {
   PinTable& pins = receive ? recv_.pins() : send_.pins();
   const uint32_t before = pins.outstanding();
-  if (!pins.Complete(seq)) return false;
+  const bool success = wc.status == IBV_WC_SUCCESS;
+  if (!(receive ? pins.Complete(seq) : send_.Complete(seq, success))) return false;
+  if (receive) recv_.keys().windows().Received(wc);
   (receive ? recv_cq_ : send_cq_)->AddOutstanding(-static_cast<int32_t>(before - pins.outstanding()));
   return true;
 }

@@ -25,7 +25,7 @@ class QueuePair : public Object, public CompletionTarget {
   int PostSend(uint32_t first, uint32_t count, PostStatus* status);
   int PostRecv(uint32_t first, uint32_t count, PostStatus* status);
 
-  bool Complete(bool receive, uint32_t seq) override;
+  bool Complete(bool receive, uint32_t seq, const ibv_wc& wc) override;
 
   ibv_qp_state QueryState() const;
   void ToError();

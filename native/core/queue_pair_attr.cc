@@ -43,7 +43,7 @@ ibv_qp_attr QueuePair::Query() const {
 void QueuePair::RetireAll() {
   send_cq_->AddOutstanding(-static_cast<int32_t>(send_.pins().outstanding()));
   recv_cq_->AddOutstanding(-static_cast<int32_t>(recv_.pins().outstanding()));
-  send_.pins().RetireAll();
+  send_.RetireAll();
   recv_.pins().RetireAll();
   // What has completed of it would take up room that may now be needed for others.
   send_cq_->Stash();

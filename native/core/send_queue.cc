@@ -43,11 +43,12 @@ uint32_t OpcodesOf(const QueueLimits& limits) {
 
 }  // namespace
 
-SendQueue::SendQueue(const QueueLimits& limits, std::shared_ptr<KeyTable> keys)
+SendQueue::SendQueue(const QueueLimits& limits, std::shared_ptr<KeyTable> keys, const void* owner)
     : WorkQueue(limits, std::move(keys)),
       opcodes_(OpcodesOf(limits)),
       wrs_(limits.capacity),
-      routes_(limits.capacity) {}
+      routes_(limits.capacity),
+      owner_(owner) {}
 
 bool SendQueue::TranslateInline(uint32_t seq, const WorkRequestSlot& slot, uint32_t index, PostStatus* status,
                                 uint32_t* num_sge, uint64_t* length) {
@@ -146,6 +147,14 @@ bool SendQueue::Prepare(uint32_t seq, uint32_t index, PostStatus* status) {
   }
   Fill(slot, &wr);
   if (!FillAddress(seq, slot, &wr, status)) return false;
+  Route route = (kExtended & bit) != 0 ? Route::kExtended : Route::kList;
+  if (slot.opcode == IBV_WR_BIND_MW) {
+    if (!PrepareBind(seq, index, slot, &wr, status)) return false;
+    route = wr.bind_mw.mw->type == IBV_MW_TYPE_1 ? Route::kBindType1 : Route::kBind;
+  } else if (slot.opcode == IBV_WR_LOCAL_INV) {
+    if (!PrepareInvalidate(seq, index, slot, status)) return false;
+  }
+  routes_[index] = route;
 
   const bool late = slot.opcode == IBV_WR_RDMA_READ && rules.Has(Rule::kReadCompletesLate);
   const bool zero_copy = length >= kZeroCopy && rules.Has(Rule::kZeroCopyTransmit);
@@ -157,7 +166,6 @@ bool SendQueue::Prepare(uint32_t seq, uint32_t index, PostStatus* status) {
   wr.num_sge = static_cast<int>(num_sge);
   wr.opcode = static_cast<ibv_wr_opcode>(slot.opcode);
   wr.send_flags = slot.send_flags;
-  routes_[index] = (kExtended & bit) != 0 ? Route::kExtended : Route::kList;
   return true;
 }
 
@@ -185,13 +193,23 @@ SendQueue::Outcome SendQueue::PostExtended(ibv_qp* qp, uint32_t begin, uint32_t 
   return {rc, rc == 0 ? end : begin, rc != 0};
 }
 
+SendQueue::Outcome SendQueue::PostBind(ibv_qp* qp, uint32_t index) {
+  if (routes_[index] == Route::kBind) return PostList(qp, index, index + 1);
+  const int rc = PostType1(qp, &wrs_[index]);
+  return {rc, rc == 0 ? index + 1 : index, rc != 0};
+}
+
 SendQueue::Outcome SendQueue::PostRoutes(ibv_qp* qp, uint32_t count) {
   for (uint32_t begin = 0; begin < count;) {
+    const Route route = routes_[begin];
+    const bool together = route == Route::kList || route == Route::kExtended;
     uint32_t end = begin + 1;
-    while (end < count && routes_[end] == routes_[begin]) ++end;
+    while (together && end < count && routes_[end] == route) ++end;
     wrs_[end - 1].next = nullptr;
-    const Outcome outcome =
-        routes_[begin] == Route::kList ? PostList(qp, begin, end) : PostExtended(qp, begin, end);
+    const Outcome outcome = route == Route::kList       ? PostList(qp, begin, end)
+                            : route == Route::kExtended ? PostExtended(qp, begin, end)
+                                                        : PostBind(qp, begin);
+    NoteChanges(outcome.bad);
     if (outcome.rc != 0 || outcome.named) return outcome;
     begin = end;
   }
@@ -208,6 +226,7 @@ int SendQueue::Post(ibv_qp* qp, uint64_t wr_id_base, uint32_t first, uint32_t co
     if (!Prepare(first + i, i, status)) {
       status->wr_index = i;
       Undo(first, i + 1);
+      DropChanges();
       return EINVAL;
     }
     wrs_[i].wr_id = wr_id_base | (first + i);
@@ -215,7 +234,17 @@ int SendQueue::Post(ibv_qp* qp, uint64_t wr_id_base, uint32_t first, uint32_t co
     one_list = one_list && routes_[i] == Route::kList;
   }
   const Outcome outcome = one_list ? PostList(qp, 0, count) : PostRoutes(qp, count);
+  if (!changes_.empty()) {
+    NoteChanges(outcome.bad);
+    DropChanges();
+  }
   return Settle(outcome.rc, first, count, outcome.bad, status, outcome.named);
+}
+
+bool SendQueue::Complete(uint32_t seq, bool success) {
+  if (!pins_.Complete(seq)) return false;
+  if (!in_flight_.empty()) ConcludeChanges(seq, success);
+  return true;
 }
 
 }  // namespace rdma

@@ -100,9 +100,10 @@ int SharedReceiveQueue::PostRecv(uint32_t count, PostStatus* status) {
   return err;
 }
 
-bool SharedReceiveQueue::Complete(bool, uint32_t name) {
+bool SharedReceiveQueue::Complete(bool, uint32_t name, const ibv_wc& wc) {
   const uint32_t before = queue_.outstanding();
   if (!queue_.Complete(name)) return false;
+  queue_.keys().windows().Received(wc);
   NoteOutstanding(before);
   return true;
 }

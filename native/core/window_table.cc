@@ -33,6 +33,12 @@ std::vector<std::shared_ptr<MemoryWindow>> WindowTable::Select(Predicate predica
   return selected;
 }
 
+void WindowTable::Received(const ibv_wc& wc) {
+  if (wc.status != IBV_WC_SUCCESS || (wc.wc_flags & IBV_WC_WITH_INV) == 0) return;
+  MemoryWindow* window = Find(wc.invalidated_rkey);
+  if (window != nullptr) window->Invalidated(wc.invalidated_rkey);
+}
+
 void WindowTable::CloseBoundTo(const MemoryRegion* region) {
   for (const auto& window : Select([region](const auto& w) { return w.MayBeBoundTo(region); }))
     window->Close();

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <infiniband/verbs.h>
+
 #include <cstdint>
 #include <memory>
 #include <unordered_map>
@@ -18,6 +20,9 @@ class WindowTable {
   MemoryWindow* Find(uint32_t rkey) const noexcept;
   void Insert(MemoryWindow* window);
   void Remove(const MemoryWindow* window);
+
+  /// Notes what a completed receive has invalidated.
+  void Received(const ibv_wc& wc);
 
   void CloseBoundTo(const MemoryRegion* region);
   /// Closes and deallocates the windows of type 2 that work requests of [queue] may have bound: a queue pair

@@ -56,6 +56,7 @@ enum class Rule : uint8_t {
   kNoSelfFlush,
   kRepeatedFlush,
   kUnwrittenCompletion,
+  kInvalidatedFlag,
 };
 
 /// One rule as people read it.
@@ -100,6 +101,9 @@ extern const ProviderRules kRxeRules;
 extern const ProviderRules kSiwRules;
 extern const ProviderRules kGenericRules;
 extern const ProviderRules kGenericIwarpRules;
+
+/// Makes a completion say what ibv_poll_cq(3) promises.
+void CorrectCompletion(const ProviderRules& rules, ibv_wc* wc) noexcept;
 
 /// The rules of a device, chosen when it is opened: by vendor and transport, not by its name.
 const ProviderRules& RulesFor(const ibv_device_attr& attr, ibv_transport_type transport) noexcept;

@@ -76,9 +76,9 @@ constexpr Quirk kQuirks[] = {
      "a UD send dereferences its address handle without a check: the handle is looked up first",
      "rdma-core providers/rxe/rxe.c convert_send_wr, init_send_wqe"},
     {Rule::kInvalidateFree, "invalidate-free",
-     "LOCAL_INV of a type 2 window that is not bound dereferences NULL in the kernel: only a bound window "
-     "may be "
-     "invalidated",
+     "an invalidation of a type 2 window that is not bound panics the kernel that has the window: LOCAL_INV "
+     "takes "
+     "only bound windows; what a peer sends with SEND_WITH_INV cannot be checked",
      "kernel sw/rxe/rxe_mw.c rxe_check_invalidate_mw, rxe_do_invalidate_mw"},
     {Rule::kLocalErrorsHidden, "local-errors-hidden",
      "a wrong local key or range shows as WR_FLUSH_ERR of everything queued: keys and ranges are checked "
@@ -90,6 +90,11 @@ constexpr Quirk kQuirks[] = {
      "every "
      "work request, not only for signalled ones",
      "kernel sw/rxe/rxe_comp.c"},
+    {Rule::kInvalidatedFlag, "invalidated-flag",
+     "a receive that has invalidated an rkey says so with the kernel's number of the flag, which is "
+     "IP_CSUM_OK in "
+     "user space: it becomes WITH_INV",
+     "kernel sw/rxe/rxe_resp.c do_complete"},
 };
 
 }  // namespace

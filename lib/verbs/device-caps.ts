@@ -156,14 +156,17 @@ export class DeviceCaps {
     return (type2A || type2B) && this.#opcode(Op.LOCAL_INV);
   }
 
-  /** FLUSH, to global visibility. By attribute, the flag FLUSH_GLOBAL; the provider's rules; and {@link extendedQp}. */
+  /**
+   * FLUSH, to global visibility. By attribute, the flag FLUSH_GLOBAL; the provider's rules; and by trial: rdma-core has it since
+   * version 45.
+   */
   get flush(): boolean {
-    return this.#flag('FLUSH_GLOBAL') && this.#opcode(Op.FLUSH) && this.extendedQp;
+    return this.#flag('FLUSH_GLOBAL') && this.#opcode(Op.FLUSH) && this.#try('flush') !== 0;
   }
 
   /** FLUSH to persistence. As {@link flush}, with the flag FLUSH_PERSISTENT. */
   get flushPersistent(): boolean {
-    return this.#flag('FLUSH_PERSISTENT') && this.#opcode(Op.FLUSH) && this.extendedQp;
+    return this.#flag('FLUSH_PERSISTENT') && this.#opcode(Op.FLUSH) && this.#try('flush') !== 0;
   }
 
   /** ATOMIC_WRITE. By attribute, the flag ATOMIC_WRITE; the provider's rules; and {@link extendedQp}. */

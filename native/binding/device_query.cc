@@ -222,6 +222,7 @@ uint32_t Probe(const rdma::ContextPtr& context, std::string_view what, ibv_qp_ty
   if (what == "qp") return rdma::ProbeQueuePair(context, type);
   if (what == "inline") return rdma::ProbeInline(context, type);
   if (what == "extendedQp") return rdma::ProbeExtendedQp(context);
+  if (what == "flush") return rdma::ProbeFlush(context);
   if (what == "ece") return rdma::ProbeEce(context);
   if (what == "extendedCq") return rdma::ProbeExtendedCq(context, false);
   if (what == "timestamps") return rdma::ProbeExtendedCq(context, true);

@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "error.h"
+#include "opcodes.h"
 
 namespace rdma {
 
@@ -53,6 +54,21 @@ struct Bench {
   CqGuard cq;
 };
 
+bool TryExtendedQp(const ContextPtr& context, uint64_t send_ops) {
+  const Bench bench(context);
+  ibv_qp_init_attr_ex attr = {};
+  attr.send_cq = bench.cq.get();
+  attr.recv_cq = bench.cq.get();
+  attr.qp_type = IBV_QPT_RC;
+  attr.cap = {1, 1, 1, 1, 0};
+  attr.pd = bench.pd.get();
+  attr.comp_mask = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;
+  attr.send_ops_flags = send_ops;
+  errno = 0;
+  const QpGuard qp(ibv_create_qp_ex(context.get(), &attr), ibv_destroy_qp);
+  return Made(qp.get(), "ibv_create_qp_ex");
+}
+
 }  // namespace
 
 bool ProbeQueuePair(const ContextPtr& context, ibv_qp_type type) {
@@ -72,19 +88,10 @@ uint32_t ProbeInline(const ContextPtr& context, ibv_qp_type type) {
   return good;
 }
 
-bool ProbeExtendedQp(const ContextPtr& context) {
-  const Bench bench(context);
-  ibv_qp_init_attr_ex attr = {};
-  attr.send_cq = bench.cq.get();
-  attr.recv_cq = bench.cq.get();
-  attr.qp_type = IBV_QPT_RC;
-  attr.cap = {1, 1, 1, 1, 0};
-  attr.pd = bench.pd.get();
-  attr.comp_mask = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;
-  attr.send_ops_flags = IBV_QP_EX_WITH_SEND;
-  errno = 0;
-  const QpGuard qp(ibv_create_qp_ex(context.get(), &attr), ibv_destroy_qp);
-  return Made(qp.get(), "ibv_create_qp_ex");
+bool ProbeExtendedQp(const ContextPtr& context) { return TryExtendedQp(context, IBV_QP_EX_WITH_SEND); }
+
+bool ProbeFlush(const ContextPtr& context) {
+  return kFlushIsThere && TryExtendedQp(context, IBV_QP_EX_WITH_SEND | kQpExWithFlush);
 }
 
 bool ProbeEce(const ContextPtr& context) {

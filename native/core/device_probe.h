@@ -17,6 +17,9 @@ uint32_t ProbeInline(const ContextPtr& context, ibv_qp_type type);
 /// A queue pair of ibv_create_qp_ex(3) that is posted to by ibv_wr_post(3).
 bool ProbeExtendedQp(const ContextPtr& context);
 
+/// The same, to which FLUSH can be posted: the library must have been built with an rdma-core that has it.
+bool ProbeFlush(const ContextPtr& context);
+
 /// ibv_query_ece(3) of a queue pair.
 bool ProbeEce(const ContextPtr& context);
 

@@ -2,6 +2,7 @@
 
 #include <infiniband/verbs.h>
 
+#include <cstddef>
 #include <cstdint>
 
 namespace rdma {
@@ -12,6 +13,11 @@ inline constexpr uint32_t kWrFlush = 14;
 inline constexpr uint32_t kWrAtomicWrite = 15;
 inline constexpr uint64_t kQpExWithAtomicWrite = 1u << 12;
 inline constexpr uint64_t kQpExWithFlush = 1u << 11;
+
+/// Headers of rdma-core before 45 have no FLUSH.
+template <typename Qp>
+concept HasFlush = requires(Qp* qp) { qp->wr_flush(qp, 0u, uint64_t{0}, size_t{0}, uint8_t{0}, uint8_t{0}); };
+inline constexpr bool kFlushIsThere = HasFlush<ibv_qp_ex>;
 
 /// The bit of an opcode in a set of opcodes; 0 for what is no opcode of a work request.
 constexpr uint32_t OpcodeBit(uint32_t opcode) noexcept { return opcode < 32 ? 1u << opcode : 0; }

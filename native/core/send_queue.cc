@@ -17,10 +17,6 @@ namespace {
 constexpr uint64_t kZeroCopy = 4096;
 constexpr uint32_t kMaxQpn = 0xffffff;
 
-/// Headers of rdma-core before 45 have no FLUSH.
-template <typename Qp>
-concept HasFlush = requires(Qp* qp) { qp->wr_flush(qp, 0u, uint64_t{0}, size_t{0}, uint8_t{0}, uint8_t{0}); };
-
 template <typename Qp>
 void Flush(Qp* qp, const ibv_send_wr& wr) {
   if constexpr (HasFlush<Qp>) {
@@ -37,7 +33,7 @@ void Flush(Qp* qp, const ibv_send_wr& wr) {
 uint32_t OpcodesOf(const QueueLimits& limits) {
   uint32_t opcodes = limits.rules->opcodes(limits.type) & ~kExtended;
   if ((limits.send_ops & kQpExWithAtomicWrite) != 0) opcodes |= OpcodeBit(kWrAtomicWrite);
-  if (HasFlush<ibv_qp_ex> && (limits.send_ops & kQpExWithFlush) != 0) opcodes |= OpcodeBit(kWrFlush);
+  if (kFlushIsThere && (limits.send_ops & kQpExWithFlush) != 0) opcodes |= OpcodeBit(kWrFlush);
   return opcodes;
 }
 

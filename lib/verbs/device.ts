@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { addon } from '../addon.ts';
 import { invalidArgument } from '../errors.ts';
-import { type AsyncEvent, AsyncEventTarget, asyncEvent, asyncEventTypes } from './async-event.ts';
+import { type AsyncEvent, AsyncEventTarget, asyncEvent, asyncEventType } from './async-event.ts';
 import { checkInteger, checkText } from './check.ts';
 import { CompletionChannel } from './completion-channel.ts';
 import { CompletionQueue, type CqOptions } from './completion-queue.ts';
@@ -170,6 +170,14 @@ export class Device extends AsyncEventTarget<AsyncEvent> {
     return new CompletionChannel(this);
   }
 
+  #emitAndClose(event: AsyncEvent): void {
+    try {
+      this._emit(event);
+    } finally {
+      if (event.type === 'DEVICE_REMOVED') this.close();
+    }
+  }
+
   #sysfs(name: string): string | undefined {
     try {
       return readFileSync(`${SYSFS}/${this.name}/${name}`, 'utf8').trim();
@@ -190,7 +198,7 @@ export class Device extends AsyncEventTarget<AsyncEvent> {
   }
 
   #dispatch(number: number, port: number, handle: number): void {
-    const type = asyncEventTypes[number];
+    const type = asyncEventType(number);
     if (type === undefined) return;
     const object = handle === 0 ? undefined : objectByHandle(handle);
     const event = asyncEvent(this, type, port, object);
@@ -205,7 +213,7 @@ export class Device extends AsyncEventTarget<AsyncEvent> {
     try {
       if (object instanceof AsyncEventTarget) object._emit(event);
     } finally {
-      this._emit(event);
+      this.#emitAndClose(event);
     }
   }
 }

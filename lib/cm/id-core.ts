@@ -124,6 +124,7 @@ export class IdCore implements CmEventTarget {
 
   get device(): Device | undefined {
     const { device } = this.known;
+    if (this.state === 'closed') return devices.get(device);
     return device === '' ? undefined : deviceNamed(device);
   }
 
@@ -219,6 +220,16 @@ export class IdCore implements CmEventTarget {
       this.#onOwnEvent(event);
     }
     this.#owner.onCmEvent(publicEvent(event, this.groups.get(event.group)?.address));
+  }
+
+  /** Such an id is of no more use, and must go for the device to go (rdma_get_cm_event(3), DEVICE_REMOVAL). */
+  onDeviceRemoved(name: string): void {
+    if (this.state === 'closed' || this.known.device !== name) return;
+    try {
+      this.onEvent({ name: 'DEVICE_REMOVAL', status: 0, newId: 0, privateData: Buffer.alloc(0), group: 0 });
+    } finally {
+      this.close();
+    }
   }
 
   close(): void {

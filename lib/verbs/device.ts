@@ -26,6 +26,13 @@ export interface DeviceInfo {
   readonly transport: Transport;
 }
 
+const removalHooks: ((name: string) => void)[] = [];
+
+/** Calls [hook] when a device that this thread has open is being removed, after its listeners. @internal */
+export function onDeviceRemoved(hook: (name: string) => void): void {
+  removalHooks.push(hook);
+}
+
 /**
  * An open device; made by {@link openDevice}. Its asynchronous events come as 'event', and named by their type; those of a
  * queue pair, completion queue or shared receive queue come to that object first.
@@ -174,8 +181,14 @@ export class Device extends AsyncEventTarget<AsyncEvent> {
     try {
       this._emit(event);
     } finally {
-      if (event.type === 'DEVICE_REMOVED') this.close();
+      if (event.type === 'DEVICE_REMOVED') this.#letGo();
     }
+  }
+
+  /** The kernel finishes a removal only when nothing of the device is open. */
+  #letGo(): void {
+    for (const hook of removalHooks) hook(this.name);
+    this.close();
   }
 
   #sysfs(name: string): string | undefined {

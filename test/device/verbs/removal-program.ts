@@ -52,10 +52,12 @@ const receive = (qp: QueuePair) =>
 const inFlight = Promise.all([client.qp!, server.qp!].map(receive));
 
 const events: string[] = [];
+const ids = { client, server, listener };
+for (const [who, id] of Object.entries(ids))
+  id.on('event', ({ name: what }) => events.push(`${who} ${what}`));
 other.on('event', ({ type }) => events.push(`other ${type}`));
 device.on('DEVICE_REMOVED', ({ type }) => {
   events.push(`${type} ${client.qp!.state}`);
-  for (const id of [client, server, listener]) id.close();
 });
 const removal =
   how === 'link'
@@ -63,7 +65,7 @@ const removal =
     : spawn('ip', ['link', 'delete', netdev], { stdio: 'inherit' });
 const [status] = await once(removal, 'exit');
 const retired = await inFlight;
-const closed = [device, pd, cq, mr].map((object) => object.closed);
+const closed = [device, pd, cq, mr, client, server, listener].map((object) => object.closed);
 const names = listDevices().map((info) => info.name);
 const objects = liveObjects();
 

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import {
   type Address,
   CmId,
@@ -97,4 +98,11 @@ export function nextEvent(id: CmId, name: string): Promise<import('../../../lib/
       if (event.name === name) resolve(event);
     });
   });
+}
+
+/** How many objects of each kind the kernel has for a device: { pd, cq, qp, cm_id, mr, ctx … } (rdma-resource(8)). */
+export function resources(name: string): Record<string, number> {
+  const text = execFileSync('rdma', ['-j', 'resource', 'show', 'dev', name], { encoding: 'utf8' });
+  const [{ ifindex: _index, ifname: _name, ...counts }] = JSON.parse(text);
+  return counts;
 }

@@ -211,7 +211,8 @@ export class IdCore implements CmEventTarget {
     qp.setMinRnrTimer(this.minRnrTimer);
   }
 
-  onEvent(event: RawCmEvent): void {
+  onEvent(raw: RawCmEvent): void {
+    const event = raw.name === 'ESTABLISHED' ? this.#corrected(raw) : raw;
     if (event.name === 'CONNECT_REQUEST') {
       this.#owner.onRequest(event);
     } else if (event.group !== 0) {
@@ -265,6 +266,17 @@ export class IdCore implements CmEventTarget {
     }
     const error = cmError(event, pending.what, this.peer);
     if (error !== undefined) pending.waiter.fail(error);
+  }
+
+  /** Puts right what siw confuses. */
+  #corrected(event: RawCmEvent): RawCmEvent {
+    const { conn } = event;
+    if (conn === undefined || !this.device?.quirks.some(({ name }) => name === 'reply-depths')) return event;
+    const { responderResources, initiatorDepth } = conn;
+    return {
+      ...event,
+      conn: { ...conn, responderResources: initiatorDepth, initiatorDepth: responderResources },
+    };
   }
 
   #onEstablished(pending: Pending | undefined): void {

@@ -102,7 +102,7 @@ export function nextEvent(id: CmId, name: string): Promise<import('../../../lib/
 
 /** How many objects of each kind the kernel has for a device: { pd, cq, qp, cm_id, mr, ctx … } (rdma-resource(8)). */
 export function resources(name: string): Record<string, number> {
-  const text = execFileSync('rdma', ['-j', 'resource', 'show', 'dev', name], { encoding: 'utf8' });
+  const text = execFileSync('rdma', ['-j', 'resource', 'show', name], { encoding: 'utf8' });
   const [{ ifindex: _index, ifname: _name, ...counts }] = JSON.parse(text);
   return counts;
 }

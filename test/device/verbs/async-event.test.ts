@@ -194,6 +194,25 @@ describe.each(devices)('events of queue pairs of $name', ({ name }) => {
     });
   }
 
+  it(`tell that a queue pair in ERR has taken its last shared receive: ${rxe ? 'QP_LAST_WQE_REACHED' : 'no'}`, async () => {
+    using device = openDevice(name);
+    const pd = device.allocPd();
+    const srq = pd.createSrq({ maxWr: 4 });
+    const qp = pd.createQp({ sendCq: device.createCq(), srq });
+    const seen: AsyncEvent[] = [];
+    device.on('event', (event) => 'qp' in event && seen.push(event));
+    if (rxe) {
+      qp.toInit();
+      const last = eventOf(device, 'QP_LAST_WQE_REACHED');
+      qp.toError();
+      expect(await last).toEqual({ type: 'QP_LAST_WQE_REACHED', device, qp });
+    } else {
+      qp.toError();
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      expect(seen).toEqual([]);
+    }
+  });
+
   it('do not reach a listener of another queue pair, nor one of a closed queue pair', async () => {
     const first = await connectedPair(name);
     const second = await connectedPair(name);

@@ -44,7 +44,7 @@ export const layout = {
   },
   postStatus: { posted: 0, wr_index: 1, check: 2, sge_index: 3, value: 4, limit: 5, words: 6 },
   /** How many reasons there are for not posting (enum class PostCheck). */
-  postChecks: 36,
+  postChecks: 37,
 } as const;
 
 /** Words of the record that describes a failed post. */

@@ -3,14 +3,27 @@
 /** @internal */
 export interface MemoryAddon {
   /** [iova] undefined: the memory's own address. */
-  regMr(pd: number, view: Uint8Array, access: number, iova: number | undefined): Promise<NativeRegion>;
-  regMrSync(pd: number, view: Uint8Array, access: number, iova: number | undefined): NativeRegion;
+  regMr(
+    pd: number,
+    view: Uint8Array,
+    access: number,
+    iova: number | undefined,
+    wholePages: boolean,
+  ): Promise<NativeRegion>;
+  regMrSync(
+    pd: number,
+    view: Uint8Array,
+    access: number,
+    iova: number | undefined,
+    wholePages: boolean,
+  ): NativeRegion;
   regMrFromAddress(
     pd: number,
     address: number,
     length: number,
     access: number,
     iova: number,
+    wholePages: boolean,
     keep: object | undefined,
   ): Promise<NativeRegion>;
   regDmabufMr(
@@ -28,6 +41,7 @@ export interface MemoryAddon {
     length: number,
     access: number,
     hugePages: boolean,
+    wholePages: boolean,
   ): Promise<NativeRegion & { buffer: ArrayBuffer }>;
   /** Leaves alone what is undefined, and the protection domain when [pd] is 0. */
   reregMr(

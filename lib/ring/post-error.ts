@@ -171,6 +171,11 @@ export const checks = {
     `invalidateRkey ${hex(rkey)} is not that of a bound memory window of type 2 of this domain: nothing else can be ` +
       'invalidated',
   ],
+  pageStart: (offset, _, i) => [
+    'EOPNOTSUPP',
+    `SGE ${i} begins ${offset} bytes after a page, or is at such a place in the message: this device carries out ` +
+      'ON_DEMAND regions from page starts only (quirk on-demand-offset)',
+  ],
 } as const satisfies Record<string, Describe>;
 
 const list: readonly Describe[] = Object.values(checks);

@@ -46,7 +46,7 @@ export { formatGid, type Gid } from './gid.ts';
 export { addressOf, MemoryRegion, MemorySlab, type MrChange } from './memory-region.ts';
 export { incRkey, MemoryWindow, type MwBinding } from './memory-window.ts';
 export { Advice, type AdviseOptions, type AdviseRange } from './mr-advise.ts';
-export type { AddressRange, DmabufRange, MrOptions } from './mr-register.ts';
+export type { AddressRange, DmabufRange, MrOptions, OnDemandOptions } from './mr-register.ts';
 export {
   type GidEntry,
   type GidType,

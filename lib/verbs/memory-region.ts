@@ -105,6 +105,8 @@ export class MemoryRegion extends Owned {
       this.#native = answer.region;
       this.#pd = pd ?? this.#pd;
       this.#access = access ?? this.#access;
+      // The new domain was closed meanwhile, and takes the region along.
+      if (this.#pd.closed) super.close();
       if (bytes !== undefined) this.#access &= ~Access.ZERO_BASED;
     }
     if (answer.errno !== 0) throw systemError('ibv_rereg_mr', answer.errno, answer.detail);

@@ -13,8 +13,17 @@ const SYNC_BYTES = 64 * 1024;
 /** The kernel wants memory and iova at the same offset in their pages (uverbs_cmd.c ib_uverbs_reg_mr). */
 const PAGE = 4096;
 
+/** How memory with ON_DEMAND access will be used. */
+export interface OnDemandOptions {
+  /**
+   * A promise that every access to the ON_DEMAND region, local and of peers, will begin with a page. rxe needs it: it takes
+   * every address in an on-demand page for its first (quirk on-demand-offset of `device.quirks`). Default: false
+   */
+  readonly wholePages?: boolean;
+}
+
 /** How a region is addressed. */
-export interface MrOptions {
+export interface MrOptions extends OnDemandOptions {
   /**
    * Address of the region's first byte in work requests, instead of the memory's own: 0 … 2^53 - 1, with the memory's
    * offset in its page (ibv_reg_mr_iova(3)). Pages of {@link ProtectionDomain.allocSlab} have offset 0; an ArrayBuffer of
@@ -96,6 +105,7 @@ const nativeAccess = (access: number): number => access & ~Access.ZERO_BASED;
 interface Checked {
   readonly bytes: Uint8Array;
   readonly iova: number | undefined;
+  readonly wholePages: boolean;
 }
 
 function checkView(memory: unknown, access: unknown, options: MrOptions): Checked {
@@ -103,7 +113,7 @@ function checkView(memory: unknown, access: unknown, options: MrOptions): Checke
   const bytes = checkMemory(memory);
   const addressed = options.iova !== undefined || (access & Access.ZERO_BASED) !== 0;
   const iova = addressed ? iovaOf(options, access, addon.addressOf(bytes), bytes.length) : undefined;
-  return { bytes, iova };
+  return { bytes, iova, wholePages: options.wholePages === true };
 }
 
 /** @internal */
@@ -113,8 +123,12 @@ export function regMrSync(
   access: number,
   options: MrOptions,
 ): MemoryRegion {
-  const { bytes, iova } = checkView(memory, access, options);
-  return new MemoryRegion(pd, addon.regMrSync(pd._handle, bytes, nativeAccess(access), iova), access);
+  const { bytes, iova, wholePages } = checkView(memory, access, options);
+  return new MemoryRegion(
+    pd,
+    addon.regMrSync(pd._handle, bytes, nativeAccess(access), iova, wholePages),
+    access,
+  );
 }
 
 /** @internal */
@@ -124,12 +138,12 @@ export function regMr(
   access: number,
   options: MrOptions,
 ): Promise<MemoryRegion> {
-  const { bytes, iova } = checkView(memory, access, options);
+  const { bytes, iova, wholePages } = checkView(memory, access, options);
   const handle = pd._handle;
   return register(pd, access, () =>
     bytes.length <= SYNC_BYTES
-      ? addon.regMrSync(handle, bytes, nativeAccess(access), iova)
-      : addon.regMr(handle, bytes, nativeAccess(access), iova),
+      ? addon.regMrSync(handle, bytes, nativeAccess(access), iova, wholePages)
+      : addon.regMr(handle, bytes, nativeAccess(access), iova, wholePages),
   );
 }
 
@@ -155,7 +169,15 @@ export function regMrFromAddress(pd: ProtectionDomain, range: AddressRange): Pro
   }
   const handle = pd._handle;
   return register(pd, access, () =>
-    addon.regMrFromAddress(handle, address, length, nativeAccess(access), iova, keep),
+    addon.regMrFromAddress(
+      handle,
+      address,
+      length,
+      nativeAccess(access),
+      iova,
+      range.wholePages === true,
+      keep,
+    ),
   );
 }
 

@@ -12,6 +12,7 @@ import {
   type AddressRange,
   type DmabufRange,
   type MrOptions,
+  type OnDemandOptions,
   regDmabufMr,
   regImplicitOdp,
   regMr,
@@ -116,10 +117,20 @@ export class ProtectionDomain extends Owned {
    * @param bytes 1 … 2^32 - 1
    * @throws RdmaError as {@link regMr}; ENOMEM also when there are no huge pages
    */
-  async allocSlab(bytes: number, access: number, options: { hugePages?: boolean } = {}): Promise<MemorySlab> {
+  async allocSlab(
+    bytes: number,
+    access: number,
+    options: { hugePages?: boolean } & OnDemandOptions = {},
+  ): Promise<MemorySlab> {
     checkInteger('bytes', bytes, 1, 0xffff_ffff);
     checkAccess(access, 'slab');
-    const native = await addon.allocSlab(this._handle, bytes, access, options.hugePages === true);
+    const native = await addon.allocSlab(
+      this._handle,
+      bytes,
+      access,
+      options.hugePages === true,
+      options.wholePages === true,
+    );
     return new MemorySlab(new MemoryRegion(this, native, access), native.buffer);
   }
 

@@ -36,7 +36,7 @@ Napi::Value RegisterLater(Napi::Env env, const std::shared_ptr<ProtectionDomain>
   return deferred.Promise();
 }
 
-/// The request of regMr's arguments: (pd, view, access, iova or undefined).
+/// The request of regMr's arguments: (pd, view, access, iova or undefined, whole pages).
 RegionRequest ViewRequest(const Napi::CallbackInfo& info) {
   const Bytes bytes = View(info, 1);
   RegionRequest request;
@@ -44,10 +44,11 @@ RegionRequest ViewRequest(const Napi::CallbackInfo& info) {
   request.length = bytes.length;
   request.access = static_cast<int>(U32(info, 2));
   request.iova = info[3].IsUndefined() ? request.addr : U53(info, 3);
+  request.whole_pages = info[4].ToBoolean();
   return request;
 }
 
-/// regMrSync(pd, view, access, iova?)
+/// regMrSync(pd, view, access, iova?, wholePages?)
 Napi::Value RegMrSync(const Napi::CallbackInfo& info) {
   const auto pd = Object<ProtectionDomain>(info, 0, Kind::kProtectionDomain);
   const RegionRequest request = ViewRequest(info);
@@ -56,14 +57,14 @@ Napi::Value RegMrSync(const Napi::CallbackInfo& info) {
   return AdoptRegion(info.Env(), pd, rdma::Register(pd->pd(), request), request, memory);
 }
 
-/// regMr(pd, view, access, iova?): Promise
+/// regMr(pd, view, access, iova?, wholePages?): Promise
 Napi::Value RegMr(const Napi::CallbackInfo& info) {
   const auto pd = Object<ProtectionDomain>(info, 0, Kind::kProtectionDomain);
   const RegionRequest request = ViewRequest(info);
   return RegisterLater(info.Env(), pd, request, KeepMemory(info.Env(), info[1]));
 }
 
-/// regMrFromAddress(pd, address, length, access, iova, keep): Promise
+/// regMrFromAddress(pd, address, length, access, iova, wholePages, keep): Promise
 Napi::Value RegMrFromAddress(const Napi::CallbackInfo& info) {
   const auto pd = Object<ProtectionDomain>(info, 0, Kind::kProtectionDomain);
   RegionRequest request;
@@ -71,7 +72,8 @@ Napi::Value RegMrFromAddress(const Napi::CallbackInfo& info) {
   request.length = U53(info, 2);
   request.access = static_cast<int>(U32(info, 3));
   request.iova = U53(info, 4);
-  auto keep = info[5].IsObject() ? std::make_shared<ValueRef>(info.Env(), info[5]) : nullptr;
+  request.whole_pages = info[5].ToBoolean();
+  auto keep = info[6].IsObject() ? std::make_shared<ValueRef>(info.Env(), info[6]) : nullptr;
   return RegisterLater(info.Env(), pd, request, std::move(keep));
 }
 
@@ -111,8 +113,8 @@ Napi::Value AllocNullMr(const Napi::CallbackInfo& info) {
   return AdoptRegion(info.Env(), pd, rdma::AllocNullMr(pd->pd()), request, nullptr);
 }
 
-/// allocSlab(pd, length, access, hugePages): Promise of a region with `buffer`, the one ArrayBuffer over the
-/// memory.
+/// allocSlab(pd, length, access, hugePages, wholePages): Promise of a region with `buffer`, the one
+/// ArrayBuffer over the memory.
 Napi::Value AllocSlab(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const auto pd = Object<ProtectionDomain>(info, 0, Kind::kProtectionDomain);
@@ -120,6 +122,7 @@ Napi::Value AllocSlab(const Napi::CallbackInfo& info) {
   RegionRequest request;
   request.length = length;
   request.access = static_cast<int>(U32(info, 2));
+  request.whole_pages = info[4].ToBoolean();
   rdma::CheckRegistration(*pd->device(), request);
   const bool huge_pages = info[3].ToBoolean();
   auto slab = std::make_shared<std::shared_ptr<Slab>>();

@@ -118,6 +118,7 @@ enum class PostCheck : uint32_t {
   kWindowLength,
   kWindowKey,   // value: the wanted rkey; limit: the present one
   kInvalidate,  // value: the rkey
+  kPageStart,   // value: offset in a page, of the address or in the message
   kCount,
 };
 

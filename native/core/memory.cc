@@ -54,7 +54,9 @@ MemoryRegion::MemoryRegion(const std::shared_ptr<ProtectionDomain>& pd, MrPtr mr
       mr_(std::move(mr)),
       request_(request),
       lkey_(mr_->lkey),
-      rkey_(mr_->rkey) {
+      rkey_(mr_->rkey),
+      page_starts_((request.access & IBV_ACCESS_ON_DEMAND) != 0 &&
+                   pd->device()->rules().Has(Rule::kOnDemandOffset)) {
   keys_->Insert(lkey_, this);
 }
 
@@ -93,7 +95,6 @@ void MemoryRegion::MoveTo(const std::shared_ptr<ProtectionDomain>& pd, const PdP
   pd_ = pd;
   keys_ = pd->keys();
   pd->Adopt(shared_from_this());
-  if (pd->closed()) Close();
 }
 
 void MemoryRegion::Release() {

@@ -82,6 +82,9 @@ class MemoryRegion : public Pinnable {
   uint32_t lkey() const noexcept { return lkey_; }
   uint32_t rkey() const noexcept { return rkey_; }
 
+  /// True when the provider carries out only what begins with a page of it (Rule::kOnDemandOffset).
+  bool page_starts() const noexcept { return page_starts_; }
+
   bool Contains(uint64_t addr, uint64_t length) const noexcept {
     return addr >= request_.iova && length <= request_.length &&
            addr - request_.iova <= request_.length - length;
@@ -113,6 +116,7 @@ class MemoryRegion : public Pinnable {
   RegionRequest request_;
   uint32_t lkey_;
   uint32_t rkey_;
+  const bool page_starts_;
 };
 
 /// Anonymous shared memory of a memfd, page aligned: fork-safe, and its pages can be mapped a second time.

@@ -65,6 +65,20 @@ std::string Explain(int err, const RegionRequest& request, ibv_context* context)
   throw Error(CallOf(request), EOPNOTSUPP, detail);
 }
 
+void CheckWholePages(const Device& device, const RegionRequest& request) {
+  if (!request.whole_pages) {
+    Unsupported(request, device.name() +
+                             " takes every address in an ON_DEMAND page for its first: the option wholePages "
+                             "says that all accesses, also of peers, will begin with a page");
+  }
+  for (uint8_t port = 1; port <= device.attr().phys_port_cnt; ++port) {
+    if (device.QueryPort(port).active_mtu == IBV_MTU_4096) continue;
+    Unsupported(request, device.name() + " port " + std::to_string(port) +
+                             " has an MTU below 4096, so that packets begin inside of ON_DEMAND pages, whose "
+                             "first byte the device would take instead");
+  }
+}
+
 }  // namespace
 
 void MrDeleter::operator()(ibv_mr* mr) const { ReportDestroy(ibv_dereg_mr(mr), "ibv_dereg_mr"); }
@@ -89,6 +103,7 @@ void CheckRegistration(const Device& device, const RegionRequest& request) {
   if (request.source == RegionRequest::Source::kImplicitOdp && (general & IBV_ODP_SUPPORT_IMPLICIT) == 0) {
     Unsupported(request, name + " has on-demand paging of explicit regions only");
   }
+  if (rules.Has(Rule::kOnDemandOffset)) CheckWholePages(device, request);
   if (rules.Has(Rule::kOnDemandIova) && request.iova != request.addr) {
     Unsupported(request, name + " reads the wrong pages of an ON_DEMAND region with an iova of its own");
   }

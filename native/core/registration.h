@@ -17,6 +17,8 @@ struct RegionRequest {
   uint64_t iova = 0;  // the address of the first byte in work requests
   int access = 0;
   int fd = -1;  // of a dma-buf
+  // The caller knows that nothing will be accessed but from the start of a page (Rule::kOnDemandOffset).
+  bool whole_pages = false;
 };
 
 /// Deregisters. A region can be moved to another protection domain (ibv_rereg_mr(3)), so what it holds can

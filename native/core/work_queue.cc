@@ -7,6 +7,12 @@
 
 namespace rdma {
 
+namespace {
+
+constexpr uint64_t kPageMask = 4095;
+
+}  // namespace
+
 bool Refuse(PostStatus* status, PostCheck check, uint32_t value, uint32_t limit, uint32_t sge) noexcept {
   status->check = static_cast<uint32_t>(check);
   status->value = value;
@@ -81,6 +87,10 @@ bool WorkQueue::Translate(uint32_t seq, uint32_t index, bool needs_write, PostSt
     }
     if (needs_write && (region->access() & IBV_ACCESS_LOCAL_WRITE) == 0) {
       return Refuse(status, PostCheck::kLocalWrite, sge.lkey, 0, i);
+    }
+    const bool by_device = needs_write || (slot.send_flags & IBV_SEND_INLINE) == 0;
+    if (region->page_starts() && by_device && ((addr | total) & kPageMask) != 0) {
+      return Refuse(status, PostCheck::kPageStart, static_cast<uint32_t>((addr | total) & kPageMask), 0, i);
     }
     pins_.Add(seq, region);
     to[used++] = {addr, sge.length, sge.lkey};

@@ -28,12 +28,11 @@ enum class Rule : uint8_t {
   kAccessDropped,
   kZeroBasedUnknown,
   kOnDemandIova,
+  kOnDemandOffset,
   kRegionSize,
   kSlowDeregister,
   kWindowUnbounded,
   kWindowHoldsQueuePair,
-  // Connecting.
-  kReplyDepths,
   // Posting.
   kPostAnswers,
   kOpcodeTable,

@@ -36,6 +36,12 @@ constexpr Quirk kQuirks[] = {
      "another "
      "iova is refused",
      "kernel sw/rxe/rxe_odp.c rxe_odp_map_range_and_lock"},
+    {Rule::kOnDemandOffset, "on-demand-offset",
+     "packets are copied to and from the first byte of an ON_DEMAND page, whatever their offset in it, with "
+     "status SUCCESS: such regions are refused unless the option wholePages and an MTU of 4096 keep all "
+     "packets "
+     "to whole pages, and SGEs must begin with a page",
+     "kernel sw/rxe/rxe_odp.c __rxe_odp_mr_copy"},
     {Rule::kRegionSize, "region-size",
      "a pinned region has 16 bytes of one kmalloc for each page, so 1 GiB is the most: the error says so",
      "kernel sw/rxe/rxe_mr.c alloc_mr_page_info"},

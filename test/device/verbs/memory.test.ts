@@ -105,7 +105,7 @@ describe.each(devices)('memory regions on $name', ({ name }) => {
 
   it('says which call the kernel refused, and why', async () => {
     // ON_DEMAND is for devices that have it; siw says so.
-    const attempt = pd.regMr(Buffer.alloc(4096), Access.LOCAL_WRITE | Access.ON_DEMAND);
+    const attempt = pd.regMr(Buffer.alloc(4096), Access.LOCAL_WRITE | Access.ON_DEMAND, { wholePages: true });
     if (name === 'siw0') {
       expect(await rdmaErrorOf(() => attempt)).toMatchObject({ code: 'EOPNOTSUPP', syscall: 'ibv_reg_mr' });
     } else {

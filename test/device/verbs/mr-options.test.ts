@@ -45,7 +45,7 @@ describe.each(devices)('access flags on $name', ({ name }) => {
     ['FLUSH_GLOBAL', LOCAL_WRITE | Access.FLUSH_GLOBAL, /does not have this kind/],
     ['ON_DEMAND', LOCAL_WRITE | ON_DEMAND, /siw0 has no on-demand paging/],
   ])('takes %s on rxe, and says that siw has it not', async (_, access, text) => {
-    const attempt = pd.regMr(Buffer.alloc(4096), access);
+    const attempt = pd.regMr(Buffer.alloc(4096), access, { wholePages: true });
     if (rxe) {
       expect((await attempt).access).toBe(access);
       return;
@@ -62,7 +62,9 @@ describe.each(devices)('access flags on $name', ({ name }) => {
   });
 
   it('refuses HUGETLB, which no soft device has', async () => {
-    const error = await rdmaErrorOf(() => pd.regMr(Buffer.alloc(4096), ON_DEMAND | HUGETLB));
+    const error = await rdmaErrorOf(() =>
+      pd.regMr(Buffer.alloc(4096), ON_DEMAND | HUGETLB, { wholePages: true }),
+    );
     expect(error.code).toBe('EOPNOTSUPP');
   });
 
@@ -182,7 +184,9 @@ describe.each(devices)('regions with an iova on $name', ({ name }) => {
     using device = openDevice(name);
     const pd = device.allocPd();
     const slab = await pd.allocSlab(8192, LOCAL_WRITE);
-    const error = await rdmaErrorOf(() => pd.regMr(slab.buffer, LOCAL_WRITE | ON_DEMAND, { iova: IOVA }));
+    const error = await rdmaErrorOf(() =>
+      pd.regMr(slab.buffer, LOCAL_WRITE | ON_DEMAND, { iova: IOVA, wholePages: true }),
+    );
     expect(error.code).toBe('EOPNOTSUPP');
     expect(error.message).toMatch(/wrong pages of an ON_DEMAND region/);
     await slab.close();

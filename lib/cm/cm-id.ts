@@ -152,7 +152,7 @@ export class CmId extends EventEmitter<CmIdEvents> {
     return this.#core.known.peerGid;
   }
 
-  /** Partition key. */
+  /** Partition key; 0 on RoCE and iWARP. */
   get pkey(): number | undefined {
     return this.#core.known.pkey;
   }

@@ -1,11 +1,13 @@
 import { EventEmitter } from 'node:events';
 import { addon } from '../addon.ts';
 import { closedError } from '../errors.ts';
+import { onDeviceRemoved } from '../verbs/device.ts';
 import { type CmEvent, cmEventNames, publicEvent, type RawCmEvent } from './events.ts';
 
 /** What receives the events of an id. @internal */
 export interface CmEventTarget {
   onEvent(event: RawCmEvent): void;
+  onDeviceRemoved(name: string): void;
   close(): void;
 }
 
@@ -14,6 +16,15 @@ interface EventChannelEvents {
   unclaimed: [event: CmEvent];
   close: [];
 }
+
+/** The open channels of this thread. */
+const channels = new Set<EventChannel>();
+
+// The kernel tells rdma_cm ids only after everybody has closed the device, which these ids keep open (kernel core/device.c
+// disable_device: uverbs goes before rdma_cm).
+onDeviceRemoved((name) => {
+  for (const channel of [...channels]) channel._onDeviceRemoved(name);
+});
 
 /**
  * What brings the events of connection ids (rdma_create_event_channel(3)). All ids of a thread share one unless they are
@@ -39,6 +50,7 @@ export class EventChannel extends EventEmitter<EventChannelEvents> {
         ...(param === undefined ? {} : 'ahAttr' in param ? { ud: param } : { conn: param }),
       });
     });
+    channels.add(this);
   }
 
   get closed(): boolean {
@@ -55,6 +67,7 @@ export class EventChannel extends EventEmitter<EventChannelEvents> {
     const handle = this.#handle;
     if (handle === 0) return;
     this.#handle = 0;
+    channels.delete(this);
     for (const target of [...this.#targets.values()]) target.close();
     addon.close(handle);
     this.emit('close');
@@ -78,6 +91,11 @@ export class EventChannel extends EventEmitter<EventChannelEvents> {
   /** @internal */
   _remove(id: number): void {
     this.#targets.delete(id);
+  }
+
+  /** @internal */
+  _onDeviceRemoved(name: string): void {
+    for (const target of [...this.#targets.values()]) target.onDeviceRemoved(name);
   }
 
   /** Counts the ids that keep the process alive. @internal */

@@ -26,11 +26,11 @@ export const cmEventNames = [
 /** Name of an rdma_cm event, without its prefix RDMA_CM_EVENT_. */
 export type CmEventName = (typeof cmEventNames)[number];
 
-/** Parameters of a connection as the peer sees or sends them (struct rdma_conn_param, rdma_get_cm_event(3)). */
+/** Parameters of a connection that came from the peer (struct rdma_conn_param, rdma_get_cm_event(3)). */
 export interface ConnEventParam {
-  /** For a request: RDMA READs that the peer wants to have in flight; for an answer: those that it allows. */
+  /** RDMA READs of the peer that this side is to serve at a time. */
   readonly responderResources: number;
-  /** For a request: RDMA READs that the peer allows; for an answer: those that it wants to have in flight. */
+  /** RDMA READs that this side may have in flight. */
   readonly initiatorDepth: number;
   readonly flowControl: boolean;
   readonly retryCount: number;

@@ -124,6 +124,7 @@ export class IdCore implements CmEventTarget {
 
   get device(): Device | undefined {
     const { device } = this.known;
+    if (this.state === 'closed') return devices.get(device);
     return device === '' ? undefined : deviceNamed(device);
   }
 
@@ -210,7 +211,8 @@ export class IdCore implements CmEventTarget {
     qp.setMinRnrTimer(this.minRnrTimer);
   }
 
-  onEvent(event: RawCmEvent): void {
+  onEvent(raw: RawCmEvent): void {
+    const event = raw.name === 'ESTABLISHED' ? this.#corrected(raw) : raw;
     if (event.name === 'CONNECT_REQUEST') {
       this.#owner.onRequest(event);
     } else if (event.group !== 0) {
@@ -219,6 +221,16 @@ export class IdCore implements CmEventTarget {
       this.#onOwnEvent(event);
     }
     this.#owner.onCmEvent(publicEvent(event, this.groups.get(event.group)?.address));
+  }
+
+  /** Such an id is of no more use, and must go for the device to go (rdma_get_cm_event(3), DEVICE_REMOVAL). */
+  onDeviceRemoved(name: string): void {
+    if (this.state === 'closed' || this.known.device !== name) return;
+    try {
+      this.onEvent({ name: 'DEVICE_REMOVAL', status: 0, newId: 0, privateData: Buffer.alloc(0), group: 0 });
+    } finally {
+      this.close();
+    }
   }
 
   close(): void {
@@ -254,6 +266,17 @@ export class IdCore implements CmEventTarget {
     }
     const error = cmError(event, pending.what, this.peer);
     if (error !== undefined) pending.waiter.fail(error);
+  }
+
+  /** Puts right what siw confuses. */
+  #corrected(event: RawCmEvent): RawCmEvent {
+    const { conn } = event;
+    if (conn === undefined || !this.device?.quirks.some(({ name }) => name === 'reply-depths')) return event;
+    const { responderResources, initiatorDepth } = conn;
+    return {
+      ...event,
+      conn: { ...conn, responderResources: initiatorDepth, initiatorDepth: responderResources },
+    };
   }
 
   #onEstablished(pending: Pending | undefined): void {

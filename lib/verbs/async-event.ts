@@ -7,7 +7,7 @@ import type { QueuePair } from './queue-pair.ts';
 import type { SharedReceiveQueue } from './shared-receive-queue.ts';
 
 /** Types of events, by number, without IBV_EVENT_ (enum ibv_event_type). */
-export const asyncEventTypes = [
+const asyncEventTypes = [
   'CQ_ERR',
   'QP_FATAL',
   'QP_REQ_ERR',
@@ -28,10 +28,19 @@ export const asyncEventTypes = [
   'CLIENT_REREGISTER',
   'GID_CHANGE',
   'WQ_FATAL',
+  'DEVICE_SPEED_CHANGE',
 ] as const;
 
-/** Type of an asynchronous event: its name without IBV_EVENT_. */
-export type AsyncEventType = (typeof asyncEventTypes)[number];
+/** The library's own: kDeviceRemoved of native/core/async_events.h. */
+const DEVICE_REMOVED = 0x100;
+
+/** Type of an asynchronous event: its name without IBV_EVENT_; DEVICE_REMOVED is the library's own. */
+export type AsyncEventType = (typeof asyncEventTypes)[number] | 'DEVICE_REMOVED';
+
+/** Type of an event, by its number; undefined for one that this library does not know. @internal */
+export function asyncEventType(number: number): AsyncEventType | undefined {
+  return number === DEVICE_REMOVED ? 'DEVICE_REMOVED' : asyncEventTypes[number];
+}
 
 /** A port came up, went down, or changed what it is addressed by. */
 export interface PortEvent {
@@ -42,7 +51,8 @@ export interface PortEvent {
     | 'PKEY_CHANGE'
     | 'GID_CHANGE'
     | 'SM_CHANGE'
-    | 'CLIENT_REREGISTER';
+    | 'CLIENT_REREGISTER'
+    | 'DEVICE_SPEED_CHANGE';
   readonly device: Device;
   /** From 1. */
   readonly port: number;
@@ -81,11 +91,13 @@ export interface SharedReceiveQueueEvent {
 }
 
 /**
- * The device has failed or has been removed: its queue pairs are in the error state, and what was in flight is retired with an
- * error. WQ_FATAL: a work queue of the device failed.
+ * DEVICE_FATAL: the device has failed; its queue pairs are in the error state, and what was in flight is retired with an error.
+ * DEVICE_REMOVED: it is being removed (`rdma link delete`, hot-unplug), and is closed with everything made from it when the
+ * listeners have returned; drivers like rxe and siw finish the removal only when nobody has the device open.
+ * WQ_FATAL: a work queue of the device failed.
  */
 export interface DeviceEvent {
-  readonly type: 'DEVICE_FATAL' | 'WQ_FATAL';
+  readonly type: 'DEVICE_FATAL' | 'DEVICE_REMOVED' | 'WQ_FATAL';
   readonly device: Device;
 }
 
@@ -170,8 +182,10 @@ export function asyncEvent(
     case 'GID_CHANGE':
     case 'SM_CHANGE':
     case 'CLIENT_REREGISTER':
+    case 'DEVICE_SPEED_CHANGE':
       return { type, device, port };
     case 'DEVICE_FATAL':
+    case 'DEVICE_REMOVED':
     case 'WQ_FATAL':
       return { type, device };
     case 'CQ_ERR':

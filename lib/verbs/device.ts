@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { addon } from '../addon.ts';
 import { invalidArgument } from '../errors.ts';
-import { type AsyncEvent, AsyncEventTarget, asyncEvent, asyncEventTypes } from './async-event.ts';
+import { type AsyncEvent, AsyncEventTarget, asyncEvent, asyncEventType } from './async-event.ts';
 import { checkInteger, checkText } from './check.ts';
 import { CompletionChannel } from './completion-channel.ts';
 import { CompletionQueue, type CqOptions } from './completion-queue.ts';
@@ -24,6 +24,13 @@ export interface DeviceInfo {
   /** Node GUID. */
   readonly guid: bigint;
   readonly transport: Transport;
+}
+
+const removalHooks: ((name: string) => void)[] = [];
+
+/** Calls [hook] when a device that this thread has open is being removed, after its listeners. @internal */
+export function onDeviceRemoved(hook: (name: string) => void): void {
+  removalHooks.push(hook);
 }
 
 /**
@@ -170,6 +177,20 @@ export class Device extends AsyncEventTarget<AsyncEvent> {
     return new CompletionChannel(this);
   }
 
+  #emitAndClose(event: AsyncEvent): void {
+    try {
+      this._emit(event);
+    } finally {
+      if (event.type === 'DEVICE_REMOVED') this.#letGo();
+    }
+  }
+
+  /** The kernel finishes a removal only when nothing of the device is open. */
+  #letGo(): void {
+    for (const hook of removalHooks) hook(this.name);
+    this.close();
+  }
+
   #sysfs(name: string): string | undefined {
     try {
       return readFileSync(`${SYSFS}/${this.name}/${name}`, 'utf8').trim();
@@ -190,7 +211,7 @@ export class Device extends AsyncEventTarget<AsyncEvent> {
   }
 
   #dispatch(number: number, port: number, handle: number): void {
-    const type = asyncEventTypes[number];
+    const type = asyncEventType(number);
     if (type === undefined) return;
     const object = handle === 0 ? undefined : objectByHandle(handle);
     const event = asyncEvent(this, type, port, object);
@@ -205,7 +226,7 @@ export class Device extends AsyncEventTarget<AsyncEvent> {
     try {
       if (object instanceof AsyncEventTarget) object._emit(event);
     } finally {
-      this._emit(event);
+      this.#emitAndClose(event);
     }
   }
 }

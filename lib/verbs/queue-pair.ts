@@ -33,7 +33,13 @@ export interface QueuePairCaps {
 }
 
 /** Events after which a queue pair is in the error state, or never works again. */
-const fatalEvents: ReadonlySet<string> = new Set(['QP_FATAL', 'QP_REQ_ERR', 'QP_ACCESS_ERR', 'DEVICE_FATAL']);
+const fatalEvents: ReadonlySet<string> = new Set([
+  'QP_FATAL',
+  'QP_REQ_ERR',
+  'QP_ACCESS_ERR',
+  'DEVICE_FATAL',
+  'DEVICE_REMOVED',
+]);
 
 type Retired = OnRetired | readonly (OnRetired | null)[] | undefined;
 

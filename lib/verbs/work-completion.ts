@@ -19,7 +19,7 @@ export interface WorkCompletion {
   readonly qpNum: number;
   /** The sender's queue pair, for a datagram. */
   readonly srcQp: number;
-  /** For a datagram: the first 40 bytes of the buffer are the global routing header. */
+  /** For a datagram: the first 40 bytes of the buffer are the global routing header. Other types may set it or not. */
   readonly grh: boolean;
   /** For a datagram to QP1. */
   readonly pkeyIndex: number;

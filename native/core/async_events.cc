@@ -13,10 +13,11 @@
 #include <utility>
 
 #include "error.h"
+#include "removal_watch.h"
 
 namespace rdma {
 
-AsyncSubject SubjectOf(ibv_event_type type) noexcept {
+AsyncSubject SubjectOf(uint32_t type) noexcept {
   switch (type) {
     case IBV_EVENT_CQ_ERR:
       return AsyncSubject::kCompletionQueue;
@@ -35,6 +36,7 @@ AsyncSubject SubjectOf(ibv_event_type type) noexcept {
     // There are no objects for work queues (ibv_create_wq(3)).
     case IBV_EVENT_WQ_FATAL:
     case IBV_EVENT_DEVICE_FATAL:
+    case kDeviceRemoved:
       return AsyncSubject::kDevice;
     default:
       return AsyncSubject::kPort;
@@ -71,12 +73,13 @@ class AsyncEventHub {
   /// The hub of [context]; it lives as long as one of its subscribers.
   static std::shared_ptr<AsyncEventHub> Of(const ContextPtr& context);
 
-  explicit AsyncEventHub(ContextPtr context) : context_(std::move(context)) {
+  explicit AsyncEventHub(ContextPtr context) : context_(std::move(context)), removal_(context_->device) {
     const int flags = fcntl(async_fd(), F_GETFL);
     if (flags < 0 || fcntl(async_fd(), F_SETFL, flags | O_NONBLOCK) < 0) ThrowErrno("fcntl", "O_NONBLOCK");
   }
 
   int async_fd() const noexcept { return context_->async_fd; }
+  int removal_fd() const noexcept { return removal_.fd(); }
 
   void Add(AsyncEvents* subscriber) {
     const std::lock_guard lock(mutex_);
@@ -101,6 +104,7 @@ class AsyncEventHub {
   std::vector<AsyncEvent> Take(AsyncEvents* subscriber) {
     const std::lock_guard lock(mutex_);
     Read();
+    CheckRemoval();
     if (ended_ && !subscriber->ended_) {
       // Nothing more will come, but the descriptor would stay readable for ever.
       subscriber->ended_ = true;
@@ -139,6 +143,16 @@ class AsyncEventHub {
     }
   }
 
+  void CheckRemoval() {
+    const auto seen = removal_.Check();
+    if (seen == RemovalWatch::Seen::kRemoved && !removed_) {
+      removed_ = true;
+      for (AsyncEvents* subscriber : subscribers_) Deliver(subscriber, {kDeviceRemoved, 0, {}});
+    }
+    // librdmacm opens every device of the machine, also those that nobody here uses.
+    if (seen == RemovalWatch::Seen::kOtherRemoved) ReleaseRemovedDevices();
+  }
+
   static void Deliver(AsyncEvents* subscriber, AsyncEvent event) {
     subscriber->pending_.push_back(std::move(event));
     const uint64_t one = 1;
@@ -146,11 +160,13 @@ class AsyncEventHub {
   }
 
   const ContextPtr context_;
+  RemovalWatch removal_;
   std::mutex mutex_;
   std::vector<AsyncEvents*> subscribers_;
   std::unordered_map<const void*, Owner> tracked_;
   size_t prune_at_ = 64;
   bool ended_ = false;
+  bool removed_ = false;
 };
 
 std::shared_ptr<AsyncEventHub> AsyncEventHub::Of(const ContextPtr& context) {
@@ -174,6 +190,7 @@ AsyncEvents::AsyncEvents(const ContextPtr& context) : hub_(AsyncEventHub::Of(con
     if (epoll_fd_ < 0 || wake_fd_ < 0) ThrowErrno("epoll_create", "asynchronous events");
     Watch(epoll_fd_, wake_fd_);
     Watch(epoll_fd_, hub_->async_fd());
+    if (hub_->removal_fd() >= 0) Watch(epoll_fd_, hub_->removal_fd());
   } catch (const Error&) {
     close(epoll_fd_);
     close(wake_fd_);

@@ -15,11 +15,14 @@ namespace rdma {
 enum class AsyncSubject : uint8_t { kDevice, kPort, kQueuePair, kCompletionQueue, kSharedReceiveQueue };
 
 /// The subject of events of [type]; ibv_async_event.element has no tag of its own.
-AsyncSubject SubjectOf(ibv_event_type type) noexcept;
+AsyncSubject SubjectOf(uint32_t type) noexcept;
+
+/// The library's own event: the device is being removed (removal_watch.h). Above all of enum ibv_event_type.
+inline constexpr uint32_t kDeviceRemoved = 0x100;
 
 /// An asynchronous event, copied and acknowledged.
 struct AsyncEvent {
-  ibv_event_type type;
+  uint32_t type;                 // enum ibv_event_type, or kDeviceRemoved
   uint8_t port;                  // of a port event, else 0
   std::weak_ptr<Object> object;  // of an object's event
 };

@@ -170,6 +170,11 @@ void CmId::Join(uint32_t token, const SocketAddress& address, rdma_cm_mc_join_fl
   const int err = NormaliseErrno(rc);
   if (err == 0) return;
   groups.pop_back();
+  // The kernel's own number, which has no name in user space (core/cma.c cma_iboe_join_multicast).
+  constexpr int kKernelNotSupported = 524;
+  if (err == kKernelNotSupported) {
+    throw Error("rdma_join_multicast_ex", EOPNOTSUPP, address.host + ": RoCE v2 carries IPv4 groups only");
+  }
   throw Error("rdma_join_multicast_ex", err, address.host);
 }
 

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include <cerrno>
+#include <cstdlib>
 
 #include "error.h"
 
@@ -36,25 +37,36 @@ ContextPtr OpenDirect(const std::string& name) {
               "no RDMA device \"" + name + "\"; this machine has " + (known.empty() ? "none" : known));
 }
 
-/// librdmacm keeps its context of a device that has left the machine until it is asked for the devices again,
-/// and the kernel keeps the device until that context has been closed (rxe, siw): so it is asked now.
-void FreeContexts(ibv_context** contexts) {
-  if (ibv_context** present = rdma_get_devices(nullptr)) rdma_free_devices(present);
-  rdma_free_devices(contexts);
-}
-
 }  // namespace
 
 ContextPtr OpenContext(const std::string& name) {
-  int count = 0;
-  ibv_context** contexts = rdma_get_devices(&count);
-  if (contexts != nullptr) {
-    const std::shared_ptr<ibv_context*> list(contexts, FreeContexts);
-    for (int i = 0; i < count; ++i) {
-      if (name == ibv_get_device_name(contexts[i]->device)) return {contexts[i], [list](ibv_context*) {}};
-    }
+  ibv_context** contexts = rdma_get_devices(nullptr);
+  if (contexts == nullptr) return OpenDirect(name);
+  // The list holds a reference to every device, and librdmacm keeps the context of a removed device open
+  // while there is one. So the device that is wanted moves to a list of its own, and the others are let go
+  // of.
+  auto** kept = static_cast<ibv_context**>(std::calloc(2, sizeof(ibv_context*)));
+  ibv_context** others = contexts;
+  for (ibv_context** entry = contexts; *entry != nullptr; ++entry) {
+    const bool wanted =
+        kept != nullptr && kept[0] == nullptr && name == ibv_get_device_name((*entry)->device);
+    (wanted ? kept[0] : *others++) = *entry;
   }
-  return OpenDirect(name);
+  *others = nullptr;
+  rdma_free_devices(contexts);
+  if (kept == nullptr || kept[0] == nullptr) {
+    std::free(kept);
+    return OpenDirect(name);
+  }
+  return {kept[0], [kept](ibv_context*) {
+            ReleaseRemovedDevices();
+            rdma_free_devices(kept);
+          }};
+}
+
+void ReleaseRemovedDevices() {
+  ibv_context** present = rdma_get_devices(nullptr);
+  if (present != nullptr) rdma_free_devices(present);
 }
 
 PdPtr AllocPd(const ContextPtr& context) {

@@ -41,6 +41,11 @@ using SrqPtr = std::shared_ptr<ibv_srq>;
 /// serve queue pairs of rdma_cm ids; a device that librdmacm does not know is opened directly.
 ContextPtr OpenContext(const std::string& name);
 
+/// Has librdmacm look which devices there are. It keeps its context of a device that has left the machine
+/// until then, or until the last reference goes after that, and the kernel keeps the device until that
+/// context has been closed (rxe, siw).
+void ReleaseRemovedDevices();
+
 PdPtr AllocPd(const ContextPtr& context);
 
 AhPtr CreateAh(const PdPtr& pd, const ibv_ah_attr& attr);

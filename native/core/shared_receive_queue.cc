@@ -12,9 +12,10 @@ namespace {
 
 void CheckSpec(const ibv_device_attr& device, const SharedReceiveQueueSpec& spec) {
   const auto refuse = [](const char* name, uint32_t value, uint32_t min, int max) {
-    throw Error("ibv_create_srq", EINVAL,
-                std::string(name) + " " + std::to_string(value) + ": the device takes " +
-                    std::to_string(min) + " to " + std::to_string(max));
+    std::string text = name;
+    text.append(" ").append(std::to_string(value)).append(": the device takes ");
+    text.append(std::to_string(min)).append(" to ").append(std::to_string(max));
+    throw Error("ibv_create_srq", EINVAL, text);
   };
   if (device.max_srq == 0)
     throw Error("ibv_create_srq", EOPNOTSUPP, "the device has no shared receive queues");

@@ -33,6 +33,8 @@ enum class Rule : uint8_t {
   kSlowDeregister,
   kWindowUnbounded,
   kWindowHoldsQueuePair,
+  // Connecting.
+  kReplyDepths,
   // Posting.
   kPostAnswers,
   kOpcodeTable,

@@ -48,6 +48,10 @@ constexpr Quirk kQuirks[] = {
      "REMOTE_ATOMIC and MW_BIND are dropped without a word: they are refused, and ZERO_BASED as what it is, "
      "an iova of 0",
      "kernel sw/siw/siw_mem.c siw_mr_add_mem; sw/siw/siw.h IWARP_ACCESS_MASK"},
+    {Rule::kReplyDepths, "reply-depths",
+     "when a connection is established, responder_resources and initiator_depth stand in each other's place: "
+     "the library puts them right",
+     "kernel sw/siw/siw_cm.c siw_cm_upcall, core/cma.c cma_iw_handler"},
     {Rule::kPostAnswers, "post-answers",
      "ibv_post_send may return 0, -1 or -errno for a refused work request; what bad_wr names counts as "
      "refused, "

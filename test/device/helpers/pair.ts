@@ -3,6 +3,7 @@ import {
   CmId,
   type CompletionQueue,
   type ConnParam,
+  type CqOptions,
   type Device,
   type MemoryRegion,
   openDevice,
@@ -15,6 +16,8 @@ import { devices } from './devices.ts';
 /** What a pair is made with. */
 export interface PairOptions extends Omit<QpInit, 'pd' | 'sendCq' | 'recvCq'> {
   readonly cqe?: number;
+  /** What both completion queues are made with, on this device. */
+  readonly cq?: (device: Device) => CqOptions;
   readonly connect?: ConnParam;
   readonly accept?: ConnParam;
 }
@@ -37,11 +40,11 @@ const ALL = Access.LOCAL_WRITE | Access.REMOTE_READ | Access.REMOTE_WRITE;
 
 /** Connects two queue pairs over [name], in this process. */
 export async function connectedPair(name: 'rxe0' | 'siw0', options: PairOptions = {}): Promise<Pair> {
-  const { cqe, connect, accept, ...caps } = options;
+  const { cqe, cq, connect, accept, ...caps } = options;
   const host = devices.find((device) => device.name === name)!.host;
   const device = openDevice(name);
   const pd = device.allocPd();
-  const cqOptions = cqe === undefined ? {} : { cqe };
+  const cqOptions = { ...(cqe === undefined ? {} : { cqe }), ...cq?.(device) };
   const clientCq = device.createCq(cqOptions);
   const serverCq = device.createCq(cqOptions);
   const listener = new CmId();

@@ -106,6 +106,7 @@ export async function sharedServer(
     connect,
     async close() {
       for (const id of [...clients, ...servers, listener]) id.close();
+      srq.close();
       await mr.close();
       device.close();
     },

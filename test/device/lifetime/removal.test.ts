@@ -15,7 +15,6 @@ describe.skipIf(!existsSync('/usr/local/bin/softrdma-link'))('a device that is d
     expect(report).toEqual({
       opening: 'ENODEV',
       connecting: 'ENODEV',
-      deletedEarly: false,
       received: 'ERR_RDMA_WC_WR_FLUSH_ERR',
       again: true,
     });

@@ -33,22 +33,15 @@ const received = codeOf(() => client.qp.recv({ sges: [] }));
 const traffic = keepWriting(client.qp, client.slab.mr, server.remote);
 await eventually(() => traffic.completed > 20);
 
-let deleted = false;
-const deleting = run('rdma', ['link', 'delete', name]).then(() => {
-  deleted = true;
-});
+// rxe and siw cannot take a device from a process that has it open: this ends because the library lets go of it.
+await run('rdma', ['link', 'delete', name]);
 await eventually(() => listDevices().every((device) => device.name !== name));
-const during = traffic.completed;
-// rxe and siw cannot take a device from a process that has it open: what is connected goes on, nothing new begins.
-await eventually(() => traffic.completed > during + 20 || traffic.flushed > 0, 5000);
-const deletedEarly = deleted;
 
 const idDevice = client.id.device;
 await client.close();
 await server.close();
 idDevice?.close();
 await eventually(() => traffic.completed + traffic.flushed === traffic.posted);
-await deleting;
 const opening = await codeOf(() => openDevice(name));
 const connecting = await codeOf(() => new CmId().resolveAddr({ host, port: server.remote.port }));
 
@@ -66,7 +59,6 @@ const report = {
   traffic,
   opening,
   connecting,
-  deletedEarly,
   received: await received,
   again: more.completed > 20,
 };

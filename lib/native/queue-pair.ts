@@ -38,6 +38,7 @@ export interface NativeQpSpec {
   srq: number;
   /** The connection id that it belongs to. */
   id: number;
+  xrcd: number;
   maxSendWr: number;
   maxRecvWr: number;
   maxSendSge: number;

@@ -12,6 +12,7 @@ import { objectByHandle, openObjects } from './owned.ts';
 import { type GidEntry, gidEntry, type PortAttr, portAttr } from './port.ts';
 import { ProtectionDomain } from './protection-domain.ts';
 import type { Quirk } from './quirks.ts';
+import { XrcDomain, type XrcDomainOptions } from './xrc-domain.ts';
 
 const SYSFS = '/sys/class/infiniband';
 
@@ -161,6 +162,15 @@ export class Device extends AsyncEventTarget<AsyncEvent> {
   /** A protection domain: memory regions and queue pairs of one domain can be used together (ibv_alloc_pd(3)). */
   allocPd(): ProtectionDomain {
     return new ProtectionDomain(this, addon.allocPd(this._handle));
+  }
+
+  /**
+   * A domain of extended reliable connections (ibv_open_xrcd(3)).
+   *
+   * @throws RdmaError EOPNOTSUPP when the device has none ({@link DeviceCaps.qpType}), EEXIST, ENOENT
+   */
+  openXrcd(options?: XrcDomainOptions): XrcDomain {
+    return new XrcDomain(this, options);
   }
 
   /**

@@ -93,3 +93,4 @@ export type {
   Sge,
   XrcTarget,
 } from './work-request.ts';
+export { XrcDomain, type XrcDomainOptions } from './xrc-domain.ts';

@@ -5,6 +5,7 @@ import { checkInteger } from './check.ts';
 import { CompletionQueue } from './completion-queue.ts';
 import type { ProtectionDomain } from './protection-domain.ts';
 import { SharedReceiveQueue } from './shared-receive-queue.ts';
+import { XrcDomain } from './xrc-domain.ts';
 
 /** Types of queue pairs, by name (enum ibv_qp_type). */
 export const qpTypes = { RC: 2, UC: 3, UD: 4, RAW_PACKET: 8, XRC_SEND: 9, XRC_RECV: 10 } as const;
@@ -19,6 +20,7 @@ export type QpType = keyof typeof qpTypes;
 export interface QpOptions {
   /** 'RC' by default. */
   readonly type?: QpType;
+  /** XRC_RECV does not use it, nor the next. */
   readonly sendCq: CompletionQueue;
   /** The send queue's by default. */
   readonly recvCq?: CompletionQueue;
@@ -34,6 +36,8 @@ export interface QpOptions {
   readonly maxRecvSge?: number;
   /** Bytes; 64 by default. */
   readonly maxInlineData?: number;
+  /** The domain of an XRC_RECV queue pair, which has no queues of its own: its messages go to shared receive queues. */
+  readonly xrcd?: XrcDomain;
   /** Every work request of the send queue completes, with SIGNALED or without (sq_sig_all). */
   readonly sqSigAll?: boolean;
   /** The port that it will use, whose longest message and MTU limit it; 1 by default. An rdma_cm id knows its own. */
@@ -66,6 +70,15 @@ function checkQueue(name: string, queue: unknown): asserts queue is CompletionQu
       'ERR_INVALID_ARG_TYPE',
       `${name} must be a CompletionQueue, made by device.createCq()`,
     );
+  }
+}
+
+function checkXrcd(type: QpType, xrcd: unknown): void {
+  if (type !== 'XRC_RECV' && xrcd !== undefined) {
+    throw invalidArgument('ERR_INVALID_ARG_VALUE', `xrcd is only for XRC_RECV queue pairs, not for ${type}`);
+  }
+  if (type === 'XRC_RECV' && !(xrcd instanceof XrcDomain)) {
+    throw invalidArgument('ERR_INVALID_ARG_TYPE', 'xrcd must be an XrcDomain, made by device.openXrcd()');
   }
 }
 
@@ -110,6 +123,7 @@ export function qpSpec(pd: ProtectionDomain, options: QpOptions, id = 0): Native
       'sourceQpn needs QpCreateFlags.SOURCE_QPN in createFlags (ibv_create_qp_ex(3))',
     );
   }
+  checkXrcd(type, options.xrcd);
   return {
     type: qpTypes[type],
     pd: pd._handle,
@@ -117,6 +131,7 @@ export function qpSpec(pd: ProtectionDomain, options: QpOptions, id = 0): Native
     recvCq: recvCq._handle,
     srq: srq?._handle ?? 0,
     id,
+    xrcd: options.xrcd === undefined ? 0 : options.xrcd._handle,
     maxSendWr,
     maxRecvWr,
     maxSendSge,

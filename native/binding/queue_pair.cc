@@ -42,6 +42,7 @@ rdma::QueuePairSpec Spec(const Napi::Object& from) {
   spec.recv_cq = ObjectField<rdma::CompletionQueue>(from, "recvCq", Kind::kCompletionQueue);
   spec.srq = ObjectField<rdma::SharedReceiveQueue>(from, "srq", Kind::kSharedReceiveQueue);
   spec.id = ObjectField<rdma::CmId>(from, "id", Kind::kCmId);
+  spec.xrcd = ObjectField<rdma::XrcDomain>(from, "xrcd", Kind::kXrcDomain);
   spec.caps = {Field(from, "maxSendWr"), Field(from, "maxRecvWr"), Field(from, "maxSendSge"),
                Field(from, "maxRecvSge"), Field(from, "maxInlineData")};
   spec.port = static_cast<uint8_t>(Field(from, "port"));

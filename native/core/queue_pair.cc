@@ -38,6 +38,15 @@ void CheckId(const QueuePairSpec& spec) {
     throw Error(spec.syscall(), EEXIST, "the connection id already has a queue pair");
 }
 
+/// The kernel knows a queue by a number that counts in its own context: that of another would name another
+/// queue.
+void CheckQueue(const QueuePairSpec& spec, const CompletionQueue& queue) {
+  if (queue.cq()->cq->context == spec.pd->pd()->context) return;
+  throw Error(spec.syscall(), EINVAL,
+              "the protection domain is of device " + spec.pd->device()->name() +
+                  ", a completion queue of another opening, of " + queue.device()->name());
+}
+
 void CheckSrq(const QueuePairSpec& spec) {
   if (spec.srq->srq()->context == spec.pd->pd()->context) return;
   throw Error(spec.syscall(), EINVAL,
@@ -51,6 +60,8 @@ std::shared_ptr<QueuePair> QueuePair::Create(const QueuePairSpec& spec) {
   const auto& device = spec.pd->device();
   if (spec.id) CheckId(spec);
   if (spec.srq) CheckSrq(spec);
+  CheckQueue(spec, *spec.send_cq);
+  CheckQueue(spec, *spec.recv_cq);
   const uint32_t send_wr = spec.has_send_queue() ? spec.caps.max_send_wr : 0;
   const uint32_t recv_wr = spec.recv_wr();
   Reservation send_room(spec.send_cq.get(), send_wr);
@@ -89,6 +100,7 @@ std::shared_ptr<QueuePair> QueuePair::Create(const QueuePairSpec& spec) {
   spec.pd->Adopt(object);
   if (spec.srq) spec.srq->Adopt(object);
   if (spec.id) spec.id->Adopt(object);
+  if (spec.xrcd) spec.xrcd->Adopt(object);
   return object;
 }
 

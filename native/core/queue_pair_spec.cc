@@ -30,8 +30,13 @@ ibv_qp_init_attr_ex Attributes(const QueuePairSpec& spec, uint64_t send_ops) {
   ibv_qp_init_attr_ex attr = {};
   attr.qp_type = spec.type;
   attr.sq_sig_all = spec.signal_all ? 1 : 0;
-  attr.comp_mask = IBV_QP_INIT_ATTR_PD;
-  attr.pd = spec.pd->pd().get();
+  if (spec.xrcd) {
+    attr.comp_mask = IBV_QP_INIT_ATTR_XRCD;
+    attr.xrcd = spec.xrcd->xrcd().get();
+  } else {
+    attr.comp_mask = IBV_QP_INIT_ATTR_PD;
+    attr.pd = spec.pd->pd().get();
+  }
   if (spec.has_send_queue()) {
     attr.send_cq = spec.send_cq->cq()->cq;
     attr.cap.max_send_wr = spec.caps.max_send_wr;
@@ -130,10 +135,14 @@ CreatedQueuePair CreateQp(const QueuePairSpec& spec) {
     CqPtr send_cq;
     CqPtr recv_cq;
     SrqPtr srq;
+    XrcdPtr xrcd;
   };
-  Parents parents = {
-      spec.id ? spec.id->id() : nullptr, spec.pd->pd(), spec.has_send_queue() ? spec.send_cq->cq() : nullptr,
-      spec.has_recv_queue() ? spec.recv_cq->cq() : nullptr, spec.srq ? spec.srq->srq() : nullptr};
+  Parents parents = {spec.id ? spec.id->id() : nullptr,
+                     spec.pd->pd(),
+                     spec.has_send_queue() ? spec.send_cq->cq() : nullptr,
+                     spec.has_recv_queue() ? spec.recv_cq->cq() : nullptr,
+                     spec.srq ? spec.srq->srq() : nullptr,
+                     spec.xrcd ? spec.xrcd->xrcd() : nullptr};
   return {{qp,
            [parents = std::move(parents)](ibv_qp* q) mutable {
              if (parents.id) {

@@ -4,6 +4,7 @@
 #include "completion_queue.h"
 #include "memory.h"
 #include "shared_receive_queue.h"
+#include "xrc_domain.h"
 
 namespace rdma {
 
@@ -24,6 +25,7 @@ struct QueuePairSpec {
   std::shared_ptr<CompletionQueue> recv_cq;
   std::shared_ptr<SharedReceiveQueue> srq;  // takes its receives from there, instead of a queue of its own
   std::shared_ptr<CmId> id;                 // the id that it belongs to; none: made by hand
+  std::shared_ptr<XrcDomain> xrcd;          // of XRC_RECV, and of no other
   QueuePairCaps caps = {};
   uint8_t port = 1;  // whose limits apply; that of the id, when there is one
   bool signal_all = false;

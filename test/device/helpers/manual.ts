@@ -1,4 +1,4 @@
-/** Queue pairs that are connected by hand, without rdma_cm: rxe0 only, since iWARP has no such thing. */
+/** Queue pairs that are connected by hand, without rdma_cm; on rxe, since iWARP has no such thing. */
 import { readdirSync, readFileSync } from 'node:fs';
 import {
   Access,
@@ -12,28 +12,31 @@ import {
   type QpOptions,
   type QueuePair,
 } from '../../../lib/index.ts';
-import { devices } from './devices.ts';
 
 /** The key of datagrams in tests. */
 export const QKEY = 0x1111_1111;
 
+function ipv4Gid(name: string): { index: number; gid: string } {
+  const table = `/sys/class/infiniband/${name}/ports/1/gids`;
+  const indices = readdirSync(table)
+    .map(Number)
+    .sort((a, b) => a - b);
+  for (const index of indices) {
+    const gid = readFileSync(`${table}/${index}`, 'latin1').trim();
+    if (gid.startsWith('0000:0000:0000:0000:0000:ffff:')) return { index, gid };
+  }
+  throw new Error(`${name} has no GID of an IPv4 address`);
+}
+
 /** Index of the IPv4 address in the GID table of [name]'s port 1. */
 export function ipv4GidIndex(name: string): number {
-  const table = `/sys/class/infiniband/${name}/ports/1/gids`;
-  const found = readdirSync(table)
-    .map(Number)
-    .sort((a, b) => a - b)
-    .find((index) =>
-      readFileSync(`${table}/${index}`, 'latin1').startsWith('0000:0000:0000:0000:0000:ffff:'),
-    );
-  if (found === undefined) throw new Error(`${name} has no GID of an IPv4 address`);
-  return found;
+  return ipv4Gid(name).index;
 }
 
 /** The path from a device to itself. */
 export function loopback(name = 'rxe0'): AhAttr {
-  const { host } = devices.find((device) => device.name === name)!;
-  return { grh: { dgid: host, sgidIndex: ipv4GidIndex(name) } };
+  const { index, gid } = ipv4Gid(name);
+  return { grh: { dgid: gid, sgidIndex: index } };
 }
 
 /** Attributes that differ from the defaults, by the state that they are for. */
@@ -72,18 +75,22 @@ export interface ManualPair {
 
 const ALL = Access.LOCAL_WRITE | Access.REMOTE_READ | Access.REMOTE_WRITE | Access.REMOTE_ATOMIC;
 
-/** Two queue pairs on rxe0, in RESET. */
-export function unconnectedPair(options: Omit<QpOptions, 'sendCq' | 'recvCq'> = {}): ManualPair {
-  const device = openDevice('rxe0');
+/** Two queue pairs of one device, in RESET. */
+export function unconnectedPair(
+  options: Omit<QpOptions, 'sendCq' | 'recvCq'> = {},
+  name = 'rxe0',
+): ManualPair {
+  const device = openDevice(name);
   const pd = device.allocPd();
   const cqA = device.createCq();
   const cqB = device.createCq();
   const regions: MemoryRegion[] = [];
+  const [a, b] = [pd.createQp({ ...options, sendCq: cqA }), pd.createQp({ ...options, sendCq: cqB })];
   return {
     device,
     pd,
-    a: pd.createQp({ ...options, sendCq: cqA }),
-    b: pd.createQp({ ...options, sendCq: cqB }),
+    a,
+    b,
     cqA,
     cqB,
     memory(bytes, access = ALL) {
@@ -93,15 +100,21 @@ export function unconnectedPair(options: Omit<QpOptions, 'sendCq' | 'recvCq'> = 
       return { bytes: buffer, mr };
     },
     async close() {
+      a.close();
+      b.close();
       await Promise.all(regions.map((mr) => mr.close()));
       device.close();
     },
   };
 }
 
-/** Two queue pairs on rxe0, in RTS. */
-export function manualPair(options?: Omit<QpOptions, 'sendCq' | 'recvCq'>, attrs?: ManualAttrs): ManualPair {
-  const pair = unconnectedPair(options);
+/** Two queue pairs of one device, in RTS. */
+export function manualPair(
+  options?: Omit<QpOptions, 'sendCq' | 'recvCq'>,
+  attrs?: ManualAttrs,
+  name?: string,
+): ManualPair {
+  const pair = unconnectedPair(options, name);
   connectManually(pair.a, pair.b, attrs);
   return pair;
 }

@@ -39,6 +39,14 @@ describe.each(devices)('making queue pairs on $name', ({ name }) => {
     expect(error.message).toContain(`device ${name} has no ${type} queue pairs`);
   });
 
+  it('says that it has no XRC domains', async () => {
+    const error = await rdmaErrorOf(() => device.openXrcd());
+    expect(error).toMatchObject({ code: 'EOPNOTSUPP', syscall: 'ibv_open_xrcd' });
+    expect(error.message).toContain(name);
+    expect(error.message).toContain('no extended reliable connections');
+    expect((await rdmaErrorOf(() => device.openXrcd({ fd: -2 }))).message).toMatch(/fd must be an integer/);
+  });
+
   it('gives the room in the completion queues back when it fails, and at close', async () => {
     await rdmaErrorOf(() =>
       pd.createQp({ sendCq: cq, maxSendWr: cq.cqe - 1, maxRecvWr: 1, maxInlineData: 60_000 }),
@@ -76,12 +84,24 @@ describe.each(devices)('making queue pairs on $name', ({ name }) => {
     ],
     ['too many SGEs', () => ({ maxRecvSge: device.attr.maxSge + 1 }), /maxRecvSge must be an integer from 0/],
     ['another port', () => ({ port: 9 }), /port must be an integer from 1 to 1, not 9/],
+    ['XRC_RECV without its domain', () => ({ type: 'XRC_RECV' }), /xrcd must be an XrcDomain/],
+    ['an XRC domain for RC', () => ({ xrcd: {} as never }), /xrcd is only for XRC_RECV .* not for RC/],
     ['unknown flags', () => ({ createFlags: 1 }), /createFlags 0x1 has flags that are not in QpCreateFlags/],
     ['a source QPN without its flag', () => ({ sourceQpn: 5 }), /sourceQpn needs QpCreateFlags.SOURCE_QPN/],
   ])('refuses %s', async (_, wrong, text) => {
     const error = await rdmaErrorOf(() => pd.createQp({ sendCq: cq, ...wrong() }));
     expect(error.code).toMatch(/^ERR_/);
     expect(error.message).toMatch(text);
+  });
+
+  it('refuses a completion queue of another device', async () => {
+    using other = openDevice(name === 'rxe0' ? 'siw0' : 'rxe0');
+    const foreign = other.createCq();
+    for (const queues of [{ sendCq: foreign }, { sendCq: cq, recvCq: foreign }]) {
+      const error = await rdmaErrorOf(() => pd.createQp(queues));
+      expect(error).toMatchObject({ code: 'EINVAL', syscall: 'ibv_create_qp' });
+      expect(error.message).toContain(`is of device ${name}, a completion queue of another`);
+    }
   });
 
   it('says so when the device has none of the flags', async () => {

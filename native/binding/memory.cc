@@ -138,10 +138,11 @@ Napi::Value AllocSlab(const Napi::CallbackInfo& info) {
         Settle(EnvState::From(env), deferred, error, [&]() -> Napi::Value {
           CheckOpen(pd, "ibv_reg_mr");
           // The views of JavaScript may outlive the registration: the pages go when both have gone.
-          auto* hold = new std::shared_ptr<Slab>(*slab);
+          auto hold = std::make_unique<std::shared_ptr<Slab>>(*slab);
           Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(
               env, (*slab)->addr(), (*slab)->length(),
-              [](Napi::BasicEnv, void*, std::shared_ptr<Slab>* held) { delete held; }, hold);
+              [](Napi::BasicEnv, void*, std::shared_ptr<Slab>* held) { delete held; }, hold.get());
+          hold.release();
           RegionRequest placed = request;
           placed.addr = placed.iova = reinterpret_cast<uintptr_t>((*slab)->addr());
           Napi::Value region = AdoptRegion(env, pd, std::move(*mr), placed, nullptr);

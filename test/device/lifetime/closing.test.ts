@@ -4,16 +4,16 @@ import { liveObjects, Opcode, SendFlags, WcStatus } from '../../../lib/index.ts'
 import { devices } from '../helpers/devices.ts';
 import { connectedPair, type Pair } from '../helpers/pair.ts';
 import { eventually, kernelObjects, settled, stable } from './resources.ts';
-import { runProgram } from './run.ts';
+import { HANG_MS, runProgram } from './run.ts';
 
 /** Of the orders every so many-th is tried; `npm run test:lifetime` tries all. */
 const SHARE = 16;
 
-describe.each(devices)('closing on $name', ({ name, host }) => {
+describe.each(devices)('closing on $name', { timeout: HANG_MS + 5000 }, ({ name, host }) => {
   // The first connection leaves what is kept for all: the event channel, and a context of the device.
   beforeAll(async () => (await connectedPair(name)).close());
 
-  it('works in every order, while data flows', { timeout: 120_000 }, async () => {
+  it('works in every order, while data flows', async () => {
     const { out, ...end } = await runProgram('closing-orders', [name, host, String(SHARE)]);
     expect(end).toEqual({ code: 0, signal: null, err: '' });
     const { orders, kernelBefore, kernelAfter } = JSON.parse(out);

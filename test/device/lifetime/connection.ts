@@ -35,7 +35,8 @@ export interface Remote {
   readonly rkey: number;
 }
 
-async function open(deviceName: string): Promise<End> {
+/** An open device with a domain, a completion queue and memory. */
+export async function open(deviceName: string): Promise<End> {
   const device = openDevice(deviceName);
   const pd = device.allocPd();
   const cq = device.createCq();
@@ -72,14 +73,21 @@ export async function serve(
   listener.bind({ host, port: 0 });
   listener.listen();
   listener.on('connectRequest', (id) => {
-    const qp = id.createQp({ pd: end.pd, sendCq: end.cq, maxSendWr: DEPTH, maxRecvWr: DEPTH });
     const sges = [{ addr: end.slab.addr, length: 64, lkey: end.slab.mr.lkey }];
+    let qp: QueuePair;
+    try {
+      qp = id.createQp({ pd: end.pd, sendCq: end.cq, maxSendWr: DEPTH, maxRecvWr: DEPTH });
+    } catch {
+      // Whoever asked has gone, and rdma_create_qp(3) with them.
+      id.close();
+      return;
+    }
     for (let i = 0; i < DEPTH / 2; i += 1) qp.postRecv({ sges });
     ids.add(id);
     id.on('close', () => ids.delete(id));
     id.on('disconnected', () => id.close());
     onId(id, qp);
-    // Whoever asked may be gone by now.
+    // The same may happen here.
     id.accept().catch(() => undefined);
   });
   const remote = { port: listener.localAddress!.port, addr: end.slab.addr, rkey: end.slab.mr.rkey };

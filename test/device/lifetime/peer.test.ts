@@ -6,9 +6,9 @@ import { devices } from '../helpers/devices.ts';
 import { connectedPair } from '../helpers/pair.ts';
 import { connectTo, keepWriting, parseRemote, serve } from './connection.ts';
 import { eventually, kernelObjects, openFds, settled } from './resources.ts';
-import { startProgram } from './run.ts';
+import { HANG_MS, startProgram } from './run.ts';
 
-describe.each(devices)('a peer on $name that is killed', ({ name, host }) => {
+describe.each(devices)('a peer on $name that is killed', { timeout: HANG_MS + 5000 }, ({ name, host }) => {
   it('while it writes: the server hears of it, has its receives back, and serves the next', async () => {
     const server = await serve(name, host);
     // What is kept for good after a first connection is not counted.

@@ -1,0 +1,25 @@
+/** Worker threads that end with RDMA objects open. */
+import { describe, expect, it } from 'vitest';
+import { devices } from '../helpers/devices.ts';
+import { HANG_MS, runProgram } from './run.ts';
+
+describe.each(devices)('worker threads on $name', { timeout: HANG_MS + 5000 }, ({ name, host }) => {
+  it('can be terminated in the middle of every step', async () => {
+    const { out, ...end } = await runProgram('workers', ['terminate', name, host]);
+    expect(end).toEqual({ code: 0, signal: null, err: '' });
+    const { results, before, after, works } = JSON.parse(out);
+    expect(Object.keys(results)).toHaveLength(17);
+    expect(new Set(Object.values(results))).toEqual(new Set([1]));
+    expect(after).toEqual(before);
+    expect(works).toBe(true);
+  });
+
+  it('come and go by the hundred', async () => {
+    const { out, ...end } = await runProgram('workers', ['many', name, host, '100']);
+    expect(end).toEqual({ code: 0, signal: null, err: '' });
+    const { results, before, after, works } = JSON.parse(out);
+    expect(results).toEqual({ 'right 0': 100 });
+    expect(after).toEqual(before);
+    expect(works).toBe(true);
+  });
+});

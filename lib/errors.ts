@@ -18,6 +18,10 @@ export interface RdmaErrorDetails {
   readonly wrIndex?: number | undefined;
   /** How many work requests of the batch are on their way. */
   readonly posted?: number | undefined;
+  /** Index of the fragment at fault. */
+  readonly fragment?: number | undefined;
+  /** What is wrong with it, in one word. */
+  readonly reason?: string | undefined;
   /** What the peer sent with a rejection. */
   readonly privateData?: Uint8Array | undefined;
   /** RDMA_CM_EVENT_* that brought the error. */
@@ -39,6 +43,8 @@ export class RdmaError extends Error {
   declare readonly vendorErr?: number;
   declare readonly wrIndex?: number;
   declare readonly posted?: number;
+  declare readonly fragment?: number;
+  declare readonly reason?: string;
   declare readonly privateData?: Uint8Array;
   declare readonly event?: string;
   declare readonly reason?: number;

@@ -59,11 +59,12 @@ export class ArenaSlab {
   /** The whole slab; for copies only. */
   readonly bytes: Buffer;
   readonly blocks: BuddyAllocator;
-  readonly #memory: DmaSlab;
+  /** @internal */
+  readonly memory: DmaSlab;
 
   constructor(arena: Arena, memory: DmaSlab) {
     this.arena = arena;
-    this.#memory = memory;
+    this.memory = memory;
     this.addr = memory.addr;
     this.lkey = memory.mr.lkey;
     this.rkey = memory.mr.rkey;
@@ -75,18 +76,18 @@ export class ArenaSlab {
 
   /** False once the buffer was detached (`transfer()`) or the registration closed: its key must not be used. */
   get usable(): boolean {
-    return this.bytes.length !== 0 && !this.#memory.mr.closed;
+    return this.bytes.length !== 0 && !this.memory.mr.closed;
   }
 
   /** Why {@link usable} is false, as the end of a sentence. */
   get trouble(): string {
-    return this.#memory.mr.closed
+    return this.memory.mr.closed
       ? 'whose registration is closed'
       : 'that was detached (transfer() or postMessage); copy out of arena memory instead of transferring it';
   }
 
   close(): Promise<void> {
-    return this.#memory.close();
+    return this.memory.close();
   }
 }
 

@@ -1,6 +1,6 @@
 // What the builders did, per strategy: for the one builder, and summed per device.
 
-import { type Strategy, strategies } from './strategy.ts';
+import { type Strategy, strategies } from './transfer.ts';
 
 /** Totals of one strategy. */
 export interface StrategyCount {

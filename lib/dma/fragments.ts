@@ -5,8 +5,37 @@ import { invalidArgument } from '../errors.ts';
 import { ArenaBuffer, type ArenaSlab, slabOf } from './arena.ts';
 import type { DmaPd } from './types.ts';
 
+/** A range of another device's memory, by the file descriptor of its dma-buf. The device reaches it, the CPU does not. */
+export class DmabufFragment {
+  /** File descriptor of the dma-buf; the caller keeps it open until the operation has ended. */
+  readonly fd: number;
+  /** Bytes from its start. */
+  readonly offset: number;
+  /** Bytes. */
+  readonly length: number;
+
+  /** @throws RdmaError ERR_OUT_OF_RANGE for what is not a descriptor or a range */
+  constructor(fd: number, offset: number, length: number) {
+    for (const [name, value, most] of [
+      ['fd', fd, 2 ** 31 - 1],
+      ['offset', offset, Number.MAX_SAFE_INTEGER],
+      ['length', length, Number.MAX_SAFE_INTEGER],
+    ] as const) {
+      if (!Number.isInteger(value) || value < 0 || value > most) {
+        throw invalidArgument(
+          'ERR_OUT_OF_RANGE',
+          `${name} must be an integer from 0 to ${most}, got ${value}`,
+        );
+      }
+    }
+    this.fd = fd;
+    this.offset = offset;
+    this.length = length;
+  }
+}
+
 /** One piece of memory as the caller has it. */
-export type Fragment = ArrayBufferView | ArrayBufferLike | ArenaBuffer;
+export type Fragment = ArrayBufferView | ArrayBufferLike | ArenaBuffer | DmabufFragment;
 
 /** A fragment, or any iterable of fragments, in transfer order. */
 export type Fragments = Fragment | Iterable<Fragment>;
@@ -17,8 +46,9 @@ export type Fragments = Fragment | Iterable<Fragment>;
  * - `foreign`: memory from V8; it may be registered for one operation or copied.
  * - `pool`: a slice of a small shared ArrayBuffer (Node's Buffer pool). Its page holds other owners' data, so it is
  *   always copied, never registered.
+ * - `dmabuf`: memory of another device: registered, never copied.
  */
-export type PieceKind = 'arena' | 'foreign' | 'pool';
+export type PieceKind = 'arena' | 'foreign' | 'pool' | 'dmabuf';
 
 /**
  * A view of part of an ArrayBuffer no larger than this counts as a pool slice: Node's `Buffer.poolSize` is 8 KiB up to
@@ -40,6 +70,8 @@ export class Piece {
   length: number;
   /** The slab behind arena memory; also set for a slab of another protection domain, whose key is of no use here. */
   readonly slab: ArenaSlab | undefined;
+  /** Set for `dmabuf` memory. */
+  readonly dmabuf: DmabufFragment | undefined;
 
   constructor(
     kind: PieceKind,
@@ -49,6 +81,7 @@ export class Piece {
     offset: number,
     length: number,
     slab: ArenaSlab | undefined,
+    dmabuf?: DmabufFragment,
   ) {
     this.kind = kind;
     this.index = index;
@@ -57,6 +90,19 @@ export class Piece {
     this.offset = offset;
     this.length = length;
     this.slab = slab;
+    this.dmabuf = dmabuf;
+  }
+
+  /** The part of the piece from byte [at], [length] bytes long. */
+  part(at: number, length: number): Piece {
+    const { kind, index, position, buffer, offset, slab } = this;
+    return new Piece(kind, index, position + at, buffer, offset + at, length, slab);
+  }
+
+  /** The same memory as another fragment of another transfer. */
+  at(index: number, position: number): Piece {
+    const { kind, buffer, offset, length, slab, dmabuf } = this;
+    return new Piece(kind, index, position, buffer, offset, length, slab, dmabuf);
   }
 
   /** A byte view of the piece. Throws ERR_INVALID_STATE when the memory was detached since it was handed over. */
@@ -75,6 +121,8 @@ export class Piece {
     return this.buffer.byteLength === 0;
   }
 }
+
+const noBuffer = new ArrayBuffer(0);
 
 /** Fragments reduced to pieces. */
 export interface PieceList {
@@ -119,6 +167,14 @@ function addFragment(
   let buffer: ArrayBufferLike;
   let offset: number;
   let length: number;
+  if (fragment instanceof DmabufFragment) {
+    if (fragment.length > 0) {
+      pieces.push(
+        new Piece('dmabuf', index, position, noBuffer, fragment.offset, fragment.length, undefined, fragment),
+      );
+    }
+    return fragment.length;
+  }
   if (fragment instanceof ArenaBuffer) {
     if (fragment.freed) {
       throw invalidArgument('ERR_INVALID_STATE', `fragment ${index} is an ArenaBuffer that was freed`);
@@ -191,7 +247,12 @@ function isDetached(buffer: ArrayBufferLike): boolean {
 }
 
 function isFragment(value: unknown): value is Fragment {
-  return ArrayBuffer.isView(value) || value instanceof ArenaBuffer || types.isAnyArrayBuffer(value);
+  return (
+    ArrayBuffer.isView(value) ||
+    value instanceof ArenaBuffer ||
+    types.isAnyArrayBuffer(value) ||
+    value instanceof DmabufFragment
+  );
 }
 
 function isIterable(value: unknown): value is Iterable<unknown> {
@@ -202,7 +263,7 @@ function notMemory(value: unknown, name: string): Error {
   const got = value === null ? 'null' : typeof value === 'object' ? value.constructor?.name : typeof value;
   return invalidArgument(
     'ERR_INVALID_ARG_TYPE',
-    `${name} must be a Buffer, typed array, DataView, ArrayBuffer, SharedArrayBuffer or ArenaBuffer ` +
+    `${name} must be a Buffer, typed array, DataView, ArrayBuffer, SharedArrayBuffer, ArenaBuffer or DmabufFragment ` +
       `(or an iterable of them), got ${got}`,
   );
 }

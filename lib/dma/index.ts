@@ -19,5 +19,5 @@ export {
   SgeBuilder,
   type SgeBuilderOptions,
 } from './sge-builder.ts';
-export type { ForceStrategy, Limits, Strategy, Thresholds } from './strategy.ts';
+export type { ForceStrategy, Limits, Strategy, Thresholds } from './transfer.ts';
 export type { DmaOp } from './types.ts';

@@ -1,12 +1,13 @@
-// One transfer made reachable for the device, and what undoes it.
+// One transfer made reachable for the device, as work requests.
 
-import { invalidArgument, type RdmaError, WcStatus } from '../errors.ts';
+import { type RdmaError, WcStatus } from '../errors.ts';
 import { Access } from '../verbs/constants.ts';
-import type { Arena, ArenaBuffer } from './arena.ts';
 import type { DmaCounters } from './counters.ts';
 import type { MappedWr } from './layout.ts';
-import { type Decision, type Strategy, type Stretch, Treat } from './strategy.ts';
-import type { DmaMr, DmaOp } from './types.ts';
+import { type KeySource, Reach } from './reach.ts';
+import type { Decision } from './strategy.ts';
+import { type Strategy, type Transfer, Treat } from './transfer.ts';
+import type { DmaOp } from './types.ts';
 
 /** The row chosen for a transfer and what it will cost. */
 export interface Plan {
@@ -21,20 +22,23 @@ export interface Plan {
   readonly sges: number;
   /** Bytes copied through bounce blocks, or into an inline work request. */
   readonly bytesCopied: number;
-  /** Regions registered for this transfer. */
+  /** Regions registered for this transfer, or to stay. */
   readonly registers: number;
 }
 
 /** The plan that [decision] amounts to. */
 export function planOf(decision: Decision, wrs: readonly MappedWr[]): Plan {
+  const { means } = decision.transfer;
   let bytesCopied = 0;
   let registers = 0;
-  for (const { treat, length } of decision.stretches) {
+  for (const { treat, length, pieces } of decision.stretches) {
     if ((treat & (Treat.COPY | Treat.INLINE)) !== 0) bytesCopied += length;
-    if ((treat & Treat.REGISTER) !== 0) registers++;
+    if ((treat & (Treat.REGISTER | Treat.DMABUF)) !== 0) registers++;
+    if (treat === Treat.CACHE && !means.cached(pieces[0]!.buffer)) registers++;
+    if (treat === Treat.LINK && !means.onDemand) registers++;
   }
   return {
-    row: decision.row.row,
+    row: decision.number,
     strategy: decision.row.strategy,
     reason: decision.reason,
     wrs: wrs.length,
@@ -44,57 +48,65 @@ export function planOf(decision: Decision, wrs: readonly MappedWr[]): Plan {
   };
 }
 
+/** What can be posted: the work requests of one operation, and how it ends. @internal */
+export interface Mapped {
+  readonly op: DmaOp;
+  readonly total: number;
+  readonly inline: boolean;
+  readonly inlineBytes: Uint8Array | undefined;
+  readonly wrs: readonly MappedWr[];
+  readonly strategy: Strategy;
+  retire(status: number, byteLen?: number): RdmaError | undefined;
+}
+
 /** What a mapping needs of its builder. @internal */
-export interface MappingOwner {
-  readonly arena: Arena;
+export interface MappingOwner extends KeySource {
   readonly tallies: readonly DmaCounters[];
-  /** Registers [view] for one transfer. */
-  register(view: Uint8Array, access: number): Promise<DmaMr>;
-  /** Deregisters in the background. */
-  deregister(mr: DmaMr): void;
 }
 
 /**
  * A mapped transfer. Post its {@link wrs}, then call {@link retire} once the device is done with all of them; until
  * then the mapping keeps every piece of memory referenced, its arena blocks reserved and its regions open.
  */
-export class Mapping {
+export class Mapping implements Mapped {
   readonly op: DmaOp;
   /** Bytes of the transfer. */
   readonly total: number;
   /** Post with IBV_SEND_INLINE: keys are ignored. */
   readonly inline: boolean;
-  /** For an inline transfer of foreign memory: its bytes, a copy; post these instead of {@link wrs}' SGEs. */
-  inlineBytes: Uint8Array | undefined;
   readonly #decision: Decision;
   readonly #owner: MappingOwner;
-  readonly #mrs: DmaMr[] = [];
+  readonly #reach: Reach;
   #wrs: MappedWr[] = [];
-  #held = 0;
   #state: 'open' | 'mapped' | 'retired' = 'open';
 
   /** Holds the arena memory among the pieces. @internal Made by {@link SgeBuilder}. */
   constructor(decision: Decision, owner: MappingOwner) {
-    this.op = decision.transfer.op;
-    this.total = decision.transfer.total;
+    const { transfer } = decision;
+    this.op = transfer.op;
+    this.total = transfer.total;
     this.inline = decision.row.strategy === 'inline';
     this.#decision = decision;
     this.#owner = owner;
-    for (const piece of decision.transfer.pieces) {
-      if (piece.slab?.blocks.hold(piece.offset, piece.length) === false) {
-        this.#releaseAll();
-        throw invalidArgument(
-          'ERR_INVALID_STATE',
-          `fragment ${piece.index} is a view of arena memory that was freed (slab offset ${piece.offset}, ${piece.length} bytes)`,
-        );
-      }
-      this.#held++;
-    }
+    this.#reach = new Reach(transfer.pieces, decision.stretches, owner, {
+      toDevice: transfer.op === 'send' || transfer.op === 'write',
+      access: accessFor(transfer),
+    });
   }
 
   /** One list of SGEs per work request, with its byte offset into the transfer. */
   get wrs(): readonly MappedWr[] {
     return this.#wrs;
+  }
+
+  /** For an inline transfer of foreign memory: its bytes, a copy; post these instead of {@link wrs}' SGEs. */
+  get inlineBytes(): Uint8Array | undefined {
+    return this.#reach.inlineBytes;
+  }
+
+  /** @internal */
+  get transfer(): Transfer {
+    return this.#decision.transfer;
   }
 
   get strategy(): Strategy {
@@ -115,17 +127,7 @@ export class Mapping {
    * {@link drop}. @internal
    */
   tryFinish(): boolean {
-    for (const stretch of this.#decision.stretches) {
-      if (stretch.treat === Treat.KEY || stretch.block !== undefined) continue;
-      if (stretch.treat === Treat.INLINE) {
-        this.#copyInline(stretch);
-        continue;
-      }
-      if ((stretch.treat & Treat.REGISTER) !== 0) return false;
-      const block = this.#owner.arena.tryAlloc(stretch.length);
-      if (block === undefined) return false;
-      this.#bounce(stretch, block);
-    }
+    if (!this.#reach.tryAll()) return false;
     this.#finish();
     return true;
   }
@@ -133,15 +135,13 @@ export class Mapping {
   /** Undoes what was done towards a mapping that is not finished. @internal */
   drop(): void {
     this.#state = 'retired';
-    this.#releaseAll();
+    this.#reach.release();
   }
 
   /** Maps, waiting for registrations and arena growth. On failure everything is undone. @internal */
   async finish(): Promise<this> {
     try {
-      const work = this.#decision.stretches.map((stretch) => this.#reach(stretch));
-      const failure = (await Promise.allSettled(work)).find((result) => result.status === 'rejected');
-      if (failure !== undefined) throw failure.reason;
+      await this.#reach.all();
       this.#finish();
       return this;
     } catch (error) {
@@ -166,12 +166,12 @@ export class Mapping {
     let failure: RdmaError | undefined;
     if (status === WcStatus.SUCCESS && (this.op === 'recv' || this.op === 'read')) {
       try {
-        this.#copyOut(byteLen);
+        this.#reach.syncForCpu(byteLen);
       } catch (error) {
         failure = error as RdmaError;
       }
     }
-    this.#releaseAll();
+    this.#reach.release();
     const good = status === WcStatus.SUCCESS && failure === undefined;
     for (const tally of this.#owner.tallies) {
       tally.inFlight--;
@@ -179,63 +179,6 @@ export class Mapping {
       else tally.failed++;
     }
     return failure;
-  }
-
-  async #reach(stretch: Stretch): Promise<void> {
-    if ((stretch.treat & Treat.COPY) !== 0 && stretch.block === undefined) {
-      this.#bounce(stretch, await this.#owner.arena.alloc(stretch.length));
-    }
-    if ((stretch.treat & Treat.REGISTER) === 0) return;
-    const view = stretch.block?.bytes ?? stretch.pieces[0]!.view();
-    const mr = await this.#owner.register(view, this.#access());
-    this.#mrs.push(mr);
-    stretch.addr = mr.addr;
-    stretch.lkey = mr.lkey;
-  }
-
-  #bounce(stretch: Stretch, block: ArenaBuffer): void {
-    stretch.block = block;
-    stretch.addr = block.addr;
-    stretch.lkey = block.lkey;
-    if (this.op === 'send' || this.op === 'write') this.#copyIn(stretch, block.slab.bytes, block.offset);
-  }
-
-  #copyInline(stretch: Stretch): void {
-    const bytes = Buffer.allocUnsafe(stretch.length);
-    this.#copyIn(stretch, bytes, 0);
-    this.inlineBytes = bytes;
-  }
-
-  #copyIn(stretch: Stretch, target: Uint8Array, offset: number): void {
-    let at = offset;
-    for (const piece of stretch.pieces) {
-      target.set(piece.view(), at);
-      at += piece.length;
-    }
-    for (const tally of this.#owner.tallies) tally.bytesCopied += stretch.length;
-  }
-
-  #copyOut(byteLen: number): void {
-    for (const { block, pieces } of this.#decision.stretches) {
-      let at = block?.offset ?? 0;
-      for (const piece of pieces) {
-        const arrived = Math.min(piece.length, byteLen - piece.position);
-        if (arrived <= 0) return;
-        const view = piece.view();
-        if (block === undefined) continue;
-        view.set(block.slab.bytes.subarray(at, at + arrived));
-        at += piece.length;
-        for (const tally of this.#owner.tallies) tally.bytesCopied += arrived;
-      }
-    }
-  }
-
-  #access(): number {
-    const { op, quirks } = this.#decision.transfer;
-    if (op === 'send' || op === 'write') return 0;
-    return op === 'read' && quirks.sinkNeedsOwnMr
-      ? Access.LOCAL_WRITE | Access.REMOTE_WRITE
-      : Access.LOCAL_WRITE;
   }
 
   #finish(): void {
@@ -247,20 +190,15 @@ export class Mapping {
       count.bytes += this.total;
       count.wrs += this.#wrs.length;
       tally.inFlight++;
-      tally.registrations += this.#mrs.length;
+      tally.registrations += this.#reach.registrations;
     }
   }
+}
 
-  #releaseAll(): void {
-    for (const mr of this.#mrs.splice(0)) this.#owner.deregister(mr);
-    for (const stretch of this.#decision.stretches) {
-      stretch.block?.free();
-      stretch.block = undefined;
-    }
-    const { pieces } = this.#decision.transfer;
-    for (; this.#held > 0; this.#held--) {
-      const piece = pieces[this.#held - 1]!;
-      piece.slab?.blocks.release(piece.offset, piece.length);
-    }
-  }
+/** Access of regions that are registered for a transfer: no more than it needs. */
+function accessFor({ op, quirks }: Transfer): number {
+  if (op === 'send' || op === 'write') return 0;
+  return op === 'read' && quirks.sinkNeedsOwnMr
+    ? Access.LOCAL_WRITE | Access.REMOTE_WRITE
+    : Access.LOCAL_WRITE;
 }

@@ -5,10 +5,15 @@ import { invalidArgument, RdmaError } from '../errors.ts';
 import { Arena, MAX_SLAB_BYTES } from './arena.ts';
 import { type DmaCounters, deviceTotals, newCounters } from './counters.ts';
 import { type Fragment, type Fragments, type Piece, toPieces } from './fragments.ts';
+import type { IndirectMkeys } from './indirect.ts';
 import { Mapping, type MappingOwner, type Plan, planOf } from './mapping.ts';
+import { MrCache } from './mr-cache.ts';
+import { type DmaOps, dmaOpsOf } from './ops.ts';
 import { type Quirks, quirksOf } from './quirks.ts';
-import { type Decision, decide, type ForceStrategy, type Limits, type Thresholds } from './strategy.ts';
-import type { DmaMr, DmaOp, DmaQp, Sge } from './types.ts';
+import { type Decision, decide, decideWithoutLocking } from './strategy.ts';
+import type { ForceStrategy, Limits, Means, Thresholds, Transfer } from './transfer.ts';
+import type { DmaOp, DmaPd, DmaQp, Sge } from './types.ts';
+import { WindowPool } from './window.ts';
 
 /** Options of {@link SgeBuilder}. */
 export interface SgeBuilderOptions {
@@ -18,6 +23,12 @@ export interface SgeBuilderOptions {
   readonly bounceMax?: number;
   /** A transfer of at most `bounceMax` bytes is copied when it needs more work requests than this; default 16. */
   readonly chainMax?: number;
+  /** Where foreign buffers that are used again stay registered; default {@link MrCache.for} the protection domain. */
+  readonly cache?: MrCache;
+  /** Most SGEs of a READ, where the device likes fewer than it takes; default what it takes. */
+  readonly readSgeSoftLimit?: number;
+  /** Indirect memory keys, where the device has them. */
+  readonly indirect?: IndirectMkeys;
   /** Always take this strategy; throws where it is impossible. For tests and measurements. */
   readonly force?: ForceStrategy;
 }
@@ -28,6 +39,8 @@ export interface MapOptions {
   readonly remoteAddr?: number;
   /** As in {@link SgeBuilderOptions}, for this transfer. */
   readonly force?: ForceStrategy | undefined;
+  /** The memory will be used again: register its buffers to stay, already the first time. */
+  readonly reuse?: boolean | undefined;
 }
 
 /** Default {@link SgeBuilderOptions.bounceMax}, bytes. */
@@ -41,7 +54,15 @@ const noOptions: MapOptions = {};
 /** Maps fragments for one queue pair. */
 export class SgeBuilder implements MappingOwner {
   readonly qp: DmaQp;
+  readonly pd: DmaPd;
   readonly arena: Arena;
+  readonly cache: MrCache;
+  /** How the device reaches memory. */
+  readonly ops: DmaOps;
+  /** @internal */
+  readonly windows: WindowPool | undefined;
+  /** @internal */
+  readonly indirect: IndirectMkeys | undefined;
   readonly limits: Limits;
   readonly thresholds: Thresholds;
   readonly quirks: Quirks;
@@ -50,6 +71,8 @@ export class SgeBuilder implements MappingOwner {
   /** @internal */
   readonly tallies: readonly DmaCounters[];
   readonly #force: ForceStrategy | undefined;
+  readonly #means: Means;
+  readonly #eagerMeans: Means;
   readonly #closing = new Set<Promise<void>>();
 
   /**
@@ -60,15 +83,24 @@ export class SgeBuilder implements MappingOwner {
     const { bounceMax = DEFAULT_BOUNCE_MAX, chainMax = DEFAULT_CHAIN_MAX } = options;
     checkInteger('options.bounceMax', bounceMax, 0, MAX_SLAB_BYTES);
     checkInteger('options.chainMax', chainMax, 1, 2 ** 31 - 1);
-    const { device } = qp.pd;
+    if (options.readSgeSoftLimit !== undefined)
+      checkInteger('options.readSgeSoftLimit', options.readSgeSoftLimit, 1, 2 ** 31 - 1);
+    const { pd } = qp;
+    const { device } = pd;
     this.qp = qp;
-    this.arena = options.arena ?? Arena.for(qp.pd);
-    if (this.arena.pd !== qp.pd) {
+    this.pd = pd;
+    this.arena = options.arena ?? Arena.for(pd);
+    this.cache = options.cache ?? MrCache.for(pd);
+    for (const name of ['arena', 'cache'] as const) {
+      if (this[name].pd === pd) continue;
       throw invalidArgument(
         'ERR_INVALID_ARG_VALUE',
-        'options.arena belongs to another protection domain; its keys are of no use to this queue pair',
+        `options.${name} belongs to another protection domain; its keys are of no use to this queue pair`,
       );
     }
+    this.ops = dmaOpsOf(pd);
+    this.windows = WindowPool.for(pd);
+    this.indirect = options.indirect;
     this.limits = {
       maxSendSge: qp.caps.maxSendSge,
       maxRecvSge: qp.caps.maxRecvSge,
@@ -76,6 +108,20 @@ export class SgeBuilder implements MappingOwner {
       maxInlineData: qp.caps.maxInlineData,
       maxMessage: qp.caps.maxMessage,
       sendSlots: qp.caps.maxSendWr,
+      readSgeSoftLimit: options.readSgeSoftLimit,
+    };
+    this.#means = {
+      windows: this.windows !== undefined,
+      onDemand: this.windows?.onDemand === true,
+      wholeMemory: this.ops.kind === 'odp',
+      p2p: this.ops.p2pSupported,
+      indirectExtents: this.indirect?.maxExtents ?? 0,
+      cached: (buffer) => this.cache.has(buffer),
+      reused: (buffer) => this.cache.wants(buffer),
+    };
+    this.#eagerMeans = {
+      ...this.#means,
+      reused: (buffer) => buffer.byteLength <= this.cache.pinBudget,
     };
     this.thresholds = { bounceMax, chainMax };
     this.quirks = quirksOf(device.provider, device.transport);
@@ -123,7 +169,7 @@ export class SgeBuilder implements MappingOwner {
    * [fragments] is used up even then.
    */
   tryMap(op: DmaOp, fragments: Fragments, options: MapOptions = noOptions): Mapping | undefined {
-    const mapping = new Mapping(this.#decide(op, fragments, options), this);
+    const mapping = this.#mapping(op, fragments, options);
     if (mapping.tryFinish()) return mapping;
     mapping.drop();
     return undefined;
@@ -131,8 +177,8 @@ export class SgeBuilder implements MappingOwner {
 
   /** As {@link map}, but the mapping itself, not a promise, when it is ready at once. */
   mapOrWait(op: DmaOp, fragments: Fragments, options: MapOptions = noOptions): Mapping | Promise<Mapping> {
-    const mapping = new Mapping(this.#decide(op, fragments, options), this);
-    return mapping.tryFinish() ? mapping : mapping.finish();
+    const mapping = this.#mapping(op, fragments, options);
+    return mapping.tryFinish() ? mapping : this.#finish(mapping, options);
   }
 
   /** Resolves when every region registered for a transfer that has retired is deregistered. */
@@ -141,19 +187,44 @@ export class SgeBuilder implements MappingOwner {
   }
 
   /** @internal */
-  register(view: Uint8Array, access: number): Promise<DmaMr> {
-    return this.qp.pd.regMr(view, access);
+  copied(bytes: number): void {
+    for (const tally of this.tallies) tally.bytesCopied += bytes;
   }
 
   /** @internal */
-  deregister(mr: DmaMr): void {
-    const closing = mr
-      .close()
+  undoing(work: Promise<void>): void {
+    const closing = work
       .catch((error: Error) =>
         process.emitWarning(`a transient memory region could not be closed: ${error.message}`),
       )
       .finally(() => this.#closing.delete(closing));
     this.#closing.add(closing);
+  }
+
+  /** Finishes a mapping; by copying (row 13) when memory could not be locked. */
+  async #finish(mapping: Mapping, options: MapOptions): Promise<Mapping> {
+    try {
+      return await mapping.finish();
+    } catch (error) {
+      const forced = options.force ?? this.#force;
+      if (forced !== undefined || mapping.strategy === 'bounce' || !this.ops.mappingError(error)) throw error;
+      const copying = decideWithoutLocking(mapping.transfer);
+      if (copying === undefined) throw error;
+      return new Mapping(copying, this).finish();
+    }
+  }
+
+  /** @internal */
+  _transfer(op: DmaOp, pieces: readonly Piece[], total: number, options: MapOptions = noOptions): Transfer {
+    const { limits, thresholds, quirks } = this;
+    const means = options.reuse === true ? this.#eagerMeans : this.#means;
+    return { op, pieces, total, limits, thresholds, quirks, means, remoteAddr: options.remoteAddr ?? 0 };
+  }
+
+  #mapping(op: DmaOp, fragments: Fragments, options: MapOptions): Mapping {
+    const mapping = new Mapping(this.#decide(op, fragments, options), this);
+    for (const { kind, buffer } of mapping.transfer.pieces) if (kind === 'foreign') this.cache.note(buffer);
+    return mapping;
   }
 
   #decide(op: DmaOp, fragments: Fragments, options: MapOptions): Decision {
@@ -163,13 +234,9 @@ export class SgeBuilder implements MappingOwner {
         `op must be 'send', 'recv', 'write' or 'read', got ${String(op)}`,
       );
     }
-    const { pieces, total } = toPieces(fragments, this.qp.pd);
-    const { limits, thresholds, quirks } = this;
+    const { pieces, total } = toPieces(fragments, this.pd);
     try {
-      return decide(
-        { op, pieces, total, limits, thresholds, quirks, remoteAddr: options.remoteAddr ?? 0 },
-        options.force ?? this.#force,
-      );
+      return decide(this._transfer(op, pieces, total, options), options.force ?? this.#force);
     } catch (error) {
       for (const tally of this.tallies) tally.refused++;
       throw error;

@@ -40,6 +40,39 @@ export interface DmaDevice {
   readonly name: string;
   readonly provider: string;
   readonly transport: Transport;
+  /** Regions need not be pinned: their pages may be exchanged under the key (IBV_ACCESS_ON_DEMAND). */
+  readonly onDemandPaging?: boolean;
+  /** The device can reach memory of other devices (dma-buf). */
+  readonly peerToPeer?: boolean;
+}
+
+/** Pages of a slab to be mapped into a window; all three numbers are multiples of the page size, bytes. */
+export interface PageLink {
+  /** Where in the window. */
+  readonly offset: number;
+  readonly slab: DmaSlab;
+  readonly slabOffset: number;
+  readonly length: number;
+}
+
+/** Addresses in which pages of slabs are mapped side by side. */
+export interface DmaWindow {
+  readonly addr: number;
+  /** Bytes. */
+  readonly length: number;
+  readonly closed: boolean;
+  /** Maps all of [links], or none and throws. */
+  link(links: readonly PageLink[]): void;
+  unlink(offset: number, length: number): void;
+  register(offset: number, length: number, access: number): Promise<DmaMr>;
+  close(): void;
+}
+
+/** The key of a region over the whole address space (implicit on-demand paging). */
+export interface DmaLocalKey {
+  readonly lkey: number;
+  /** Address of a view's first byte. */
+  addressOf(view: Uint8Array): number;
 }
 
 /** A protection domain, as far as this layer looks. */
@@ -47,6 +80,12 @@ export interface DmaPd {
   readonly device: DmaDevice;
   regMr(memory: ArrayBufferView | ArrayBufferLike, access: number): Promise<DmaMr>;
   allocSlab(bytes: number, access: number, options?: { hugePages?: boolean }): Promise<DmaSlab>;
+  /** Where windows can be had. */
+  reserveWindow?(bytes: number): DmaWindow;
+  /** Where the device has such a region. */
+  readonly wholeMemory?: DmaLocalKey | undefined;
+  /** Registers memory of another device, where that is possible. */
+  regDmabufMr?(options: { fd: number; offset: number; length: number; access: number }): Promise<DmaMr>;
 }
 
 /** A queue pair, as far as this layer looks. */

@@ -1,6 +1,6 @@
 // One operation of a read/write context, from its mapping to its last completion.
 
-import type { Mapping } from '../dma/mapping.ts';
+import type { Mapped } from '../dma/mapping.ts';
 import { WcStatus, wcError } from '../errors.ts';
 import type { RwQp, RwResult } from './types.ts';
 
@@ -16,7 +16,7 @@ export interface JobOwner {
 /** @internal */
 export class Job {
   /** Undefined while registrations or arena growth are under way. */
-  mapping: Mapping | undefined;
+  mapping: Mapped | undefined;
   /** Counts the context's calls. */
   readonly order: number;
   readonly remoteAddr: number;
@@ -106,7 +106,7 @@ export class Job {
     else this.#resolve({ bytes, strategy: mapping.strategy });
   }
 
-  #wcError(status: number, mapping: Mapping): Error {
+  #wcError(status: number, mapping: Mapped): Error {
     const { qp } = this.#owner;
     return wcError(status, {
       operation: `${mapping.op} of ${mapping.total} bytes (${mapping.strategy})`,

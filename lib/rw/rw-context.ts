@@ -1,9 +1,10 @@
 // The user-space counterpart of the kernel's rdma_rw_ctx: memory and an operation in, a promise out, nothing to unmap.
 
+import { DmaBatch } from '../dma/batch.ts';
 import type { Fragments } from '../dma/fragments.ts';
-import { Mapping } from '../dma/mapping.ts';
+import type { Mapped } from '../dma/mapping.ts';
 import { SgeBuilder, type SgeBuilderOptions } from '../dma/sge-builder.ts';
-import type { ForceStrategy } from '../dma/strategy.ts';
+import type { ForceStrategy } from '../dma/transfer.ts';
 import type { DmaOp } from '../dma/types.ts';
 import { invalidArgument } from '../errors.ts';
 import { Opcode, SendFlags } from '../verbs/constants.ts';
@@ -21,6 +22,8 @@ export interface RwContextOptions extends SgeBuilderOptions {
 export interface RwOptions {
   /** Take this strategy; throws where it is impossible. */
   readonly force?: ForceStrategy;
+  /** The memory will be used again: register foreign buffers to stay, already the first time. */
+  readonly reuse?: boolean;
   /**
    * Gives up an operation that still waits for its turn; noticed when the turn comes. What has been posted cannot be
    * taken back from the device.
@@ -89,7 +92,11 @@ export class RwContext {
   }
 
   /** RDMA READ: fills [fragments], in order, from the peer's memory. */
-  read(fragments: Fragments, remote: RemoteMemory, options: RwOptions = noOptions): Promise<RwResult> {
+  read(
+    fragments: Fragments | DmaBatch | DmaBatch,
+    remote: RemoteMemory,
+    options: RwOptions = noOptions,
+  ): Promise<RwResult> {
     return this.#submit('read', fragments, remote, options);
   }
 
@@ -97,12 +104,16 @@ export class RwContext {
    * RDMA WRITE: puts [fragments], in order, into the peer's memory. When it resolves this side may reuse its memory; on
    * iWARP that does not say that the bytes have reached the peer's.
    */
-  write(fragments: Fragments, remote: RemoteMemory, options: RwOptions = noOptions): Promise<RwResult> {
+  write(
+    fragments: Fragments | DmaBatch,
+    remote: RemoteMemory,
+    options: RwOptions = noOptions,
+  ): Promise<RwResult> {
     return this.#submit('write', fragments, remote, options);
   }
 
   /** SEND: one message of [fragments], into the receive that the peer posted first. */
-  send(fragments: Fragments, options: RwOptions = noOptions): Promise<RwResult> {
+  send(fragments: Fragments | DmaBatch, options: RwOptions = noOptions): Promise<RwResult> {
     return this.#submit('send', fragments, undefined, options);
   }
 
@@ -112,7 +123,7 @@ export class RwContext {
    * A receive into foreign memory may have to be registered first and is posted a little later (see {@link ready});
    * what this context sends after it waits for that.
    */
-  recv(fragments: Fragments, options: RwOptions = noOptions): Promise<RwResult> {
+  recv(fragments: Fragments | DmaBatch, options: RwOptions = noOptions): Promise<RwResult> {
     return this.#submit('recv', fragments, undefined, options);
   }
 
@@ -127,18 +138,19 @@ export class RwContext {
 
   #submit(
     op: DmaOp,
-    fragments: Fragments,
+    fragments: Fragments | DmaBatch,
     remote: RemoteMemory | undefined,
-    { force, signal }: RwOptions,
+    options: RwOptions,
   ): Promise<RwResult> {
+    const { signal } = options;
     const remoteAddr = remote === undefined ? 0 : checkAddr(remote.addr);
     const rkey = remote === undefined ? 0 : checkKey(remote.rkey);
     signal?.throwIfAborted();
-    const mapping = this.builder.mapOrWait(op, fragments, { remoteAddr, force });
+    const mapping = this.#map(op, fragments, remoteAddr, options);
     const queue = op === 'recv' ? this.#recv : this.#send;
     return new Promise((resolve, reject) => {
       const job = new Job(queue, this.#calls++, remoteAddr, rkey, signal, resolve, reject);
-      if (mapping instanceof Mapping) {
+      if (!(mapping instanceof Promise)) {
         job.mapping = mapping;
         queue.push(job);
         return;
@@ -158,6 +170,21 @@ export class RwContext {
         });
       this.#mapping.add(settled);
     });
+  }
+
+  #map(
+    op: DmaOp,
+    fragments: Fragments | DmaBatch,
+    remoteAddr: number,
+    { force, reuse }: RwOptions,
+  ): Mapped | Promise<Mapped> {
+    if (!(fragments instanceof DmaBatch)) {
+      return this.builder.mapOrWait(op, fragments, { remoteAddr, force, reuse });
+    }
+    if (fragments.builder.pd !== this.builder.pd) {
+      throw invalidArgument('ERR_INVALID_ARG_VALUE', 'the batch was mapped for another protection domain');
+    }
+    return fragments._map(op, remoteAddr);
   }
 
   #fail(): void {

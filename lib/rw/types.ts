@@ -1,6 +1,6 @@
 // What the read/write context needs of a queue pair. The real class satisfies it; so does the fake of the unit tests.
 
-import type { Strategy } from '../dma/strategy.ts';
+import type { Strategy } from '../dma/transfer.ts';
 import type { DmaQp } from '../dma/types.ts';
 import type { QueuePair } from '../verbs/queue-pair.ts';
 

@@ -1,6 +1,6 @@
 // First in, first out, onto a send or receive queue that may be full.
 
-import type { Mapping } from '../dma/mapping.ts';
+import type { Mapped } from '../dma/mapping.ts';
 import { RdmaError } from '../errors.ts';
 import type { OnRetired } from '../ring/work-ring.ts';
 import type { Job, JobOwner } from './job.ts';
@@ -76,7 +76,7 @@ export class WorkQueue<Wr> implements JobOwner {
   }
 
   /** A job that was pushed without its mapping has it now. */
-  mapped(job: Job, mapping: Mapping): void {
+  mapped(job: Job, mapping: Mapped): void {
     job.mapping = mapping;
     this.#unmapped--;
     this.pump();

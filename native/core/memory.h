@@ -128,6 +128,7 @@ class Slab {
   Slab(const Slab&) = delete;
   Slab& operator=(const Slab&) = delete;
 
+  int fd() const noexcept { return fd_; }
   void* addr() const noexcept { return addr_; }
   size_t length() const noexcept { return length_; }
 

@@ -3,7 +3,7 @@ import { Arena } from '../../../lib/dma/arena.ts';
 import { dmaCounters } from '../../../lib/dma/counters.ts';
 import type { Mapping } from '../../../lib/dma/mapping.ts';
 import { SgeBuilder } from '../../../lib/dma/sge-builder.ts';
-import type { ForceStrategy } from '../../../lib/dma/strategy.ts';
+import type { ForceStrategy } from '../../../lib/dma/transfer.ts';
 import type { DmaOp } from '../../../lib/dma/types.ts';
 import { RdmaError, WcStatus } from '../../../lib/errors.ts';
 import { Access } from '../../../lib/verbs/constants.ts';
@@ -176,9 +176,9 @@ describe('a mapping', () => {
   it('undoes everything when a registration fails', async () => {
     const { pd, builder, arena } = setUp();
     const block = await arena.alloc(64);
-    pd.failWith = new RdmaError('ENOMEM', 'fake: RLIMIT_MEMLOCK');
+    pd.failWith = new RdmaError('EFAULT', 'fake: bad address');
     await expect(builder.map('write', [block, foreign(100 * KiB), foreign(8)])).rejects.toThrow(
-      'RLIMIT_MEMLOCK',
+      'bad address',
     );
     pd.failWith = undefined;
     await builder.idle();

@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { Arena, type ArenaBuffer } from '../../../lib/dma/arena.ts';
 import type { Fragment } from '../../../lib/dma/fragments.ts';
 import { SgeBuilder, type SgeBuilderOptions } from '../../../lib/dma/sge-builder.ts';
-import { table } from '../../../lib/dma/strategy.ts';
+import { table } from '../../../lib/dma/table.ts';
 import type { DmaOp } from '../../../lib/dma/types.ts';
 import type { RwQp } from '../../../lib/rw/types.ts';
 import { FakePd, FakeQp, foreign } from './fakes.ts';
@@ -268,7 +268,7 @@ describe('a forced strategy', () => {
   it('must be a strategy', () => {
     for (const force of ['empty', 'quick']) {
       expect(() => plan('read', force as 'single', arena(1))).toThrow(
-        /force must be one of inline, single, multi, chain, bounce, transientMr/,
+        /force must be one of inline, single, multi, chain, linear, indirectMkey, bounce, cachedMr, transientMr/,
       );
     }
   });

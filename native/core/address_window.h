@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "memory.h"
+
+namespace rdma {
+
+/// A range of addresses in which pages of slabs are mapped a second time, side by side: what an IOMMU's
+/// address space is to the kernel (dma_iova_link() and friends, kernel drivers/iommu/dma-iommu.c). Not
+/// linked, it is PROT_NONE and costs no memory.
+class AddressWindow {
+ public:
+  static std::shared_ptr<AddressWindow> Reserve(size_t length);
+  AddressWindow(void* addr, size_t length) : addr_(addr), length_(length) {}
+  ~AddressWindow();
+  AddressWindow(const AddressWindow&) = delete;
+  AddressWindow& operator=(const AddressWindow&) = delete;
+
+  void* addr() const noexcept { return addr_; }
+  size_t length() const noexcept { return length_; }
+
+  /// Maps [length] bytes of [slab] from [slab_offset] at [offset]; all of them whole pages inside both. What
+  /// was linked there before is gone.
+  void Link(size_t offset, const Slab& slab, size_t slab_offset, size_t length);
+  /// Makes [length] bytes from [offset] inaccessible again.
+  void Unlink(size_t offset, size_t length);
+
+ private:
+  char* At(size_t offset, size_t length, const char* what) const;
+
+  void* const addr_;
+  const size_t length_;
+};
+
+}  // namespace rdma

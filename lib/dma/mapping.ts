@@ -56,7 +56,32 @@ export interface Mapped {
   readonly inlineBytes: Uint8Array | undefined;
   readonly wrs: readonly MappedWr[];
   readonly strategy: Strategy;
+  /** What is posted behind it, in the same list. */
+  readonly tail?: Mapped;
   retire(status: number, byteLen?: number): RdmaError | undefined;
+}
+
+/** Work requests of a mapping and what follows it. @internal */
+export function slotsOf({ wrs, tail }: Mapped): number {
+  return wrs.length + (tail?.wrs.length ?? 0);
+}
+
+/** [head] with [tail] behind it: one list, one end. @internal */
+export function chained(head: Mapped, tail: Mapped): Mapped {
+  const { op, total, inline, inlineBytes, wrs, strategy } = head;
+  return {
+    op,
+    total,
+    inline,
+    inlineBytes,
+    wrs,
+    strategy,
+    tail,
+    retire: (status, byteLen) => {
+      const failure = head.retire(status, byteLen);
+      return tail.retire(status) ?? failure;
+    },
+  };
 }
 
 /** What a mapping needs of its builder. @internal */

@@ -4,6 +4,7 @@
 import { invalidArgument, RdmaError } from '../errors.ts';
 import { Arena, MAX_SLAB_BYTES } from './arena.ts';
 import { type DmaCounters, deviceTotals, newCounters } from './counters.ts';
+import { type Exposure, expose } from './expose.ts';
 import { type Fragment, type Fragments, type Piece, toPieces } from './fragments.ts';
 import type { IndirectMkeys } from './indirect.ts';
 import { Mapping, type MappingOwner, type Plan, planOf } from './mapping.ts';
@@ -179,6 +180,18 @@ export class SgeBuilder implements MappingOwner {
   mapOrWait(op: DmaOp, fragments: Fragments, options: MapOptions = noOptions): Mapping | Promise<Mapping> {
     const mapping = this.#mapping(op, fragments, options);
     return mapping.tryFinish() ? mapping : this.#finish(mapping, options);
+  }
+
+  /**
+   * Lets a peer reach [fragments] until {@link Exposure.revoke}: contiguous memory by a region of exactly its range,
+   * several page-aligned pieces of the arena by one region over a window, anything else by a region for each piece.
+   *
+   * @param access - {@link Access} flags; LOCAL_WRITE is added where REMOTE_WRITE and REMOTE_ATOMIC need it
+   * @throws RdmaError ERR_INVALID_ARG_VALUE for access that gives nothing away, no bytes, or slices of Node's Buffer pool;
+   *   the errors of {@link map}
+   */
+  expose(fragments: Fragments, access: number): Promise<Exposure> {
+    return expose(this, fragments, access);
   }
 
   /** Resolves when every region registered for a transfer that has retired is deregistered. */

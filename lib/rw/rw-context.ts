@@ -2,11 +2,11 @@
 
 import { DmaBatch } from '../dma/batch.ts';
 import type { Fragments } from '../dma/fragments.ts';
-import type { Mapped } from '../dma/mapping.ts';
+import { chained, type Mapped, slotsOf } from '../dma/mapping.ts';
 import { SgeBuilder, type SgeBuilderOptions } from '../dma/sge-builder.ts';
 import type { ForceStrategy } from '../dma/transfer.ts';
 import type { DmaOp } from '../dma/types.ts';
-import { invalidArgument } from '../errors.ts';
+import { invalidArgument, RdmaError, WcStatus } from '../errors.ts';
 import { Opcode, SendFlags } from '../verbs/constants.ts';
 import type { RecvWr, SendWr } from '../verbs/work-request.ts';
 import { Job } from './job.ts';
@@ -24,6 +24,11 @@ export interface RwOptions {
   readonly force?: ForceStrategy;
   /** The memory will be used again: register foreign buffers to stay, already the first time. */
   readonly reuse?: boolean;
+  /**
+   * Of a write: a message that is sent behind it, in the same list of work requests. The peer has all of the bytes when
+   * it receives the message; the write resolves when the message has gone.
+   */
+  readonly message?: Fragments;
   /**
    * Gives up an operation that still waits for its turn; noticed when the turn comes. What has been posted cannot be
    * taken back from the device.
@@ -146,7 +151,7 @@ export class RwContext {
     const remoteAddr = remote === undefined ? 0 : checkAddr(remote.addr);
     const rkey = remote === undefined ? 0 : checkKey(remote.rkey);
     signal?.throwIfAborted();
-    const mapping = this.#map(op, fragments, remoteAddr, options);
+    const mapping = this.#mapAll(op, fragments, remoteAddr, options);
     const queue = op === 'recv' ? this.#recv : this.#send;
     return new Promise((resolve, reject) => {
       const job = new Job(queue, this.#calls++, remoteAddr, rkey, signal, resolve, reject);
@@ -170,6 +175,47 @@ export class RwContext {
         });
       this.#mapping.add(settled);
     });
+  }
+
+  /** Maps the operation and the message behind it; both or neither. */
+  #mapAll(
+    op: DmaOp,
+    fragments: Fragments | DmaBatch,
+    remoteAddr: number,
+    options: RwOptions,
+  ): Mapped | Promise<Mapped> {
+    const head = this.#map(op, fragments, remoteAddr, options);
+    const { message } = options;
+    if (message === undefined) return head;
+    let tail: Mapped | Promise<Mapped>;
+    try {
+      if (op !== 'write')
+        throw invalidArgument('ERR_INVALID_ARG_VALUE', `options.message is for a write, not for a ${op}`);
+      tail = this.#map('send', message, 0, {});
+    } catch (error) {
+      undo(head);
+      throw error;
+    }
+    if (!(head instanceof Promise) && !(tail instanceof Promise)) return this.#fitting(chained(head, tail));
+    return Promise.allSettled([head, tail]).then(([first, second]) => {
+      if (first.status === 'rejected' || second.status === 'rejected') {
+        for (const one of [first, second]) if (one.status === 'fulfilled') undo(one.value);
+        throw first.status === 'rejected' ? first.reason : (second as PromiseRejectedResult).reason;
+      }
+      return this.#fitting(chained(first.value, second.value));
+    });
+  }
+
+  /** A chain longer than the send queue could never be posted. */
+  #fitting(mapping: Mapped): Mapped {
+    const slots = slotsOf(mapping);
+    if (slots <= this.builder.limits.sendSlots) return mapping;
+    undo(mapping);
+    throw new RdmaError(
+      'EMSGSIZE',
+      `the write and its message need ${slots} work requests and the send queue has ${this.builder.limits.sendSlots}`,
+      { errno: -90 },
+    );
   }
 
   #map(
@@ -202,19 +248,30 @@ export class RwContext {
 
   #fillSend(job: Job, wrs: SendWr[]): void {
     const mapping = job.mapping!;
-    const opcode = opcodes[mapping.op as keyof typeof opcodes];
-    const { remoteAddr, rkey } = job;
-    const base = mapping.inline ? SendFlags.INLINE : 0;
-    const list = mapping.wrs;
-    const last = list.length - 1;
-    for (let i = 0; i <= last; i++) {
-      const { sges, offset, signal } = list[i]!;
-      const flags = i === last || signal ? base | SendFlags.SIGNALED : base;
-      if (mapping.inlineBytes === undefined) {
-        wrs.push({ opcode, sges, flags, remoteAddr: remoteAddr + offset, rkey } as SendWr);
-      } else {
-        wrs.push({ opcode, inline: mapping.inlineBytes, flags, remoteAddr, rkey } as SendWr);
-      }
+    fill(mapping, job.remoteAddr, job.rkey, mapping.tail === undefined, wrs);
+    if (mapping.tail !== undefined) fill(mapping.tail, 0, 0, true, wrs);
+  }
+}
+
+/** Lets go of a mapping of which nothing is posted. */
+function undo(mapping: Mapped | Promise<Mapped>): void {
+  if (mapping instanceof Promise) mapping.then(undo, () => undefined);
+  else mapping.retire(WcStatus.WR_FLUSH_ERR);
+}
+
+/** Appends the work requests of [mapping]; the last of all is signalled. */
+function fill(mapping: Mapped, remoteAddr: number, rkey: number, isLast: boolean, wrs: SendWr[]): void {
+  const opcode = opcodes[mapping.op as keyof typeof opcodes];
+  const base = mapping.inline ? SendFlags.INLINE : 0;
+  const list = mapping.wrs;
+  const last = isLast ? list.length - 1 : list.length;
+  for (let i = 0; i < list.length; i++) {
+    const { sges, offset, signal } = list[i]!;
+    const flags = i === last || signal ? base | SendFlags.SIGNALED : base;
+    if (mapping.inlineBytes === undefined) {
+      wrs.push({ opcode, sges, flags, remoteAddr: remoteAddr + offset, rkey } as SendWr);
+    } else {
+      wrs.push({ opcode, inline: mapping.inlineBytes, flags, remoteAddr, rkey } as SendWr);
     }
   }
 }

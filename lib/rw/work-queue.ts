@@ -1,6 +1,6 @@
 // First in, first out, onto a send or receive queue that may be full.
 
-import type { Mapped } from '../dma/mapping.ts';
+import { type Mapped, slotsOf } from '../dma/mapping.ts';
 import { RdmaError } from '../errors.ts';
 import type { OnRetired } from '../ring/work-ring.ts';
 import type { Job, JobOwner } from './job.ts';
@@ -100,14 +100,14 @@ export class WorkQueue<Wr> implements JobOwner {
     let free = this.#broken ? Number.POSITIVE_INFINITY : this.#side.free();
     let job = this.#first;
     const barrier = this.#side.barrier();
-    while (job?.mapping !== undefined && job.order < barrier && job.mapping.wrs.length <= free) {
+    while (job?.mapping !== undefined && job.order < barrier && slotsOf(job.mapping) <= free) {
       this.#shift(job);
       if (this.#broken) {
         job.flush();
       } else if (job.signal?.aborted === true) {
         job.refuse(job.signal.reason);
       } else {
-        free -= job.mapping.wrs.length;
+        free -= slotsOf(job.mapping);
         jobs.push(job);
       }
       job = this.#first;
@@ -180,7 +180,7 @@ export class WorkQueue<Wr> implements JobOwner {
     }
     let left = posted;
     for (const job of jobs) {
-      const count = job.mapping!.wrs.length;
+      const count = slotsOf(job.mapping!);
       if (left >= count) {
         left -= count;
       } else if (left > 0) {

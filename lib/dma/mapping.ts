@@ -35,7 +35,7 @@ export function planOf(decision: Decision, wrs: readonly MappedWr[]): Plan {
     if ((treat & (Treat.COPY | Treat.INLINE)) !== 0) bytesCopied += length;
     if ((treat & (Treat.REGISTER | Treat.DMABUF)) !== 0) registers++;
     if (treat === Treat.CACHE && !means.cached(pieces[0]!.buffer)) registers++;
-    if (treat === Treat.LINK && !means.onDemand) registers++;
+    if (treat === Treat.LINK && !means.onDemand(pieces)) registers++;
   }
   return {
     row: decision.number,

@@ -50,6 +50,14 @@ export function quirksOf(provider: string, transport: Transport): Quirks {
   return transport === 'iwarp' ? iwarp : none;
 }
 
+/**
+ * Whether the driver takes every offset in an on-demand page for its start, so that only packets of whole pages are right.
+ * @see kernel drivers/infiniband/sw/rxe/rxe_odp.c, `__rxe_odp_mr_copy`
+ */
+export function odpFromPageStart(provider: string): boolean {
+  return provider === 'rxe';
+}
+
 /** Bytes of [length] before the next page boundary after [addr]; [length] when it crosses none. */
 export function bytesToPageEnd(addr: number, length: number): number {
   return Math.min(length, PAGE_BYTES - (addr % PAGE_BYTES));

@@ -113,7 +113,7 @@ export class SgeBuilder implements MappingOwner {
     };
     this.#means = {
       windows: this.windows !== undefined,
-      onDemand: this.windows?.onDemand === true,
+      onDemand: (pieces) => this.windows?.standing(pieces) === true,
       wholeMemory: this.ops.kind === 'odp',
       p2p: this.ops.p2pSupported,
       indirectExtents: this.indirect?.maxExtents ?? 0,

@@ -123,12 +123,12 @@ export const table: readonly Row[] = [
     row: 8,
     strategy: 'linear',
     // A registration costs more than copying a little; under on-demand paging there is none.
-    when: (t) => linkable(t) && (t.means.onDemand || t.total > t.thresholds.bounceMax),
+    when: (t) => linkable(t) && (t.means.onDemand(t.pieces) || t.total > t.thresholds.bounceMax),
     impossible: unlinkable,
     treat: () => link,
     reason: (t) =>
       `${t.pieces.length} pieces of arena memory exceed the ${sgeLimit(t)} SGEs of one ${t.op}, and their pages join: ` +
-      `one SGE over a window${t.means.onDemand ? ' with a standing key' : ', registered for this transfer'}`,
+      `one SGE over a window${t.means.onDemand(t.pieces) ? ' with a standing key' : ', registered for this transfer'}`,
   },
   {
     row: 9,

@@ -55,8 +55,8 @@ export interface Limits {
 export interface Means {
   /** Arena pages can be mapped side by side (row 8). */
   readonly windows: boolean;
-  /** Such a window needs no registration of its own (on-demand paging). */
-  readonly onDemand: boolean;
+  /** The window of these pieces needs no registration of its own (on-demand paging). */
+  onDemand(pieces: readonly Piece[]): boolean;
   /** One key reaches all memory (implicit on-demand paging). */
   readonly wholeMemory: boolean;
   /** Memory of other devices can be registered. */

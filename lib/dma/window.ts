@@ -5,7 +5,7 @@ import { RdmaError } from '../errors.ts';
 import { Access } from '../verbs/constants.ts';
 import { blockSize } from './buddy.ts';
 import type { Piece } from './fragments.ts';
-import { PAGE_BYTES } from './quirks.ts';
+import { odpFromPageStart, PAGE_BYTES } from './quirks.ts';
 import type { DmaMr, DmaPd, DmaWindow, PageLink } from './types.ts';
 
 /** Smallest window. Windows are powers of two, and kept for the next transfer. */
@@ -112,6 +112,7 @@ export class WindowPool {
   #windows = 0;
   #links = 0;
   #mostLinks: number | undefined;
+  #pagePackets: boolean | undefined;
 
   /** The pool of [pd]; undefined when it has no windows. @internal */
   static for(pd: DmaPd): WindowPool | undefined {
@@ -132,9 +133,23 @@ export class WindowPool {
     return { windows: this.#windows, links: this.#links };
   }
 
-  /** True when a linear transfer needs no registration of its own. */
-  get onDemand(): boolean {
-    return this.pd.device.onDemandPaging === true;
+  /**
+   * True when a transfer of [pieces] needs no registration of its own.
+   *
+   * rxe copies to and from the start of an on-demand page, whatever the offset in it (kernel sw/rxe/rxe_odp.c
+   * __rxe_odp_mr_copy): there every packet must start with a page.
+   */
+  standing(pieces: readonly Piece[]): boolean {
+    const { device } = this.pd;
+    if (!pagesOnDemand(device)) return false;
+    return (
+      !odpFromPageStart(device.provider) || (pieces[0]!.offset % PAGE_BYTES === 0 && this.#wholePagePackets())
+    );
+  }
+
+  #wholePagePackets(): boolean {
+    this.#pagePackets ??= this.pd.device.queryPort(1).activeMtu % PAGE_BYTES === 0;
+    return this.#pagePackets;
   }
 
   /**
@@ -142,7 +157,7 @@ export class WindowPool {
    * already; undefined when {@link link} has to be awaited.
    */
   tryLink(pieces: readonly Piece[]): LinearLease | undefined {
-    if (!this.onDemand) return undefined;
+    if (!this.standing(pieces)) return undefined;
     const size = sizeFor(pieces);
     const idle = this.#idle.get(size);
     const window = idle?.[idle.length - 1];
@@ -164,9 +179,10 @@ export class WindowPool {
       if (ready !== undefined) return ready;
     }
     const size = sizeFor(pieces);
-    const window = this.#take(size, local);
+    const standing = local && this.standing(pieces);
+    const window = this.#take(size, standing);
     try {
-      if (this.onDemand && local) {
+      if (standing) {
         window.region ??= await window.memory.register(0, size, access | Access.ON_DEMAND);
         this.#relink(window, pieces);
         return this.#onDemandLease(window, size, window.region, pieces);

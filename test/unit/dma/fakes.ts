@@ -1,7 +1,7 @@
 // Fakes: no device, no addon. Memory has made-up addresses; a fake queue pair carries out work requests when told to,
 // between the fake regions they name, and checks keys, ranges and access as a device would.
 
-import type { DmaMr, DmaPd, DmaSlab } from '../../../lib/dma/types.ts';
+import type { DmaMr, DmaPd, DmaSlab, DmaWindow, PageLink } from '../../../lib/dma/types.ts';
 import { RdmaError, WcStatus } from '../../../lib/errors.ts';
 import type { OnRetired } from '../../../lib/ring/work-ring.ts';
 import type { RwQp } from '../../../lib/rw/types.ts';
@@ -18,14 +18,19 @@ export class FakeMr implements DmaMr {
   readonly access: number;
   readonly view: Uint8Array;
 
-  constructor(pd: FakePd, view: Uint8Array, access: number, key: number) {
+  constructor(pd: FakePd, view: Uint8Array, access: number, key: number, addr = pd.addressOf(view)) {
     this.pd = pd;
     this.view = view;
-    this.addr = pd.addressOf(view);
+    this.addr = addr;
     this.length = view.byteLength;
     this.lkey = key;
     this.rkey = key + 0x1000;
     this.access = access;
+  }
+
+  /** The memory from byte [at], in one piece or in several. */
+  parts(at: number, length: number): Uint8Array[] {
+    return [this.view.subarray(at, at + length)];
   }
 
   async close(): Promise<void> {
@@ -35,10 +40,78 @@ export class FakeMr implements DmaMr {
   }
 }
 
+/** A region over a window: its bytes are where the links say, at the time of the access. */
+class FakeWindowMr extends FakeMr {
+  readonly #window: FakeWindow;
+  readonly #start: number;
+
+  constructor(pd: FakePd, window: FakeWindow, start: number, length: number, access: number, key: number) {
+    super(pd, new Uint8Array(length), access, key, window.addr + start);
+    this.#window = window;
+    this.#start = start;
+  }
+
+  override parts(at: number, length: number): Uint8Array[] {
+    return this.#window.parts(this.#start + at, length);
+  }
+}
+
+/** A window whose links are remembered, not mapped. */
+export class FakeWindow implements DmaWindow {
+  readonly pd: FakePd;
+  readonly addr: number;
+  readonly length: number;
+  closed = false;
+  links: PageLink[] = [];
+
+  constructor(pd: FakePd, addr: number, length: number) {
+    this.pd = pd;
+    this.addr = addr;
+    this.length = length;
+  }
+
+  link(links: readonly PageLink[]): void {
+    if (this.pd.failWith !== undefined) throw this.pd.failWith;
+    for (const { offset, slabOffset, length } of links) {
+      if ([offset, slabOffset, length].some((n) => n % 4096 !== 0)) throw new Error('fake: not whole pages');
+    }
+    this.links = [...links];
+  }
+
+  unlink(): void {
+    this.links = [];
+  }
+
+  async register(offset: number, length: number, access: number): Promise<FakeMr> {
+    await undefined;
+    const mr = this.pd.keyed((key) => new FakeWindowMr(this.pd, this, offset, length, access, key), length);
+    return mr;
+  }
+
+  close(): void {
+    this.closed = true;
+  }
+
+  parts(at: number, length: number): Uint8Array[] {
+    const found: Uint8Array[] = [];
+    let done = 0;
+    for (const link of this.links) {
+      const inside = at + done - link.offset;
+      if (inside < 0 || inside >= link.length || done === length) continue;
+      const take = Math.min(link.length - inside, length - done);
+      found.push(new Uint8Array(link.slab.buffer, link.slabOffset + inside, take));
+      done += take;
+    }
+    if (done < length) throw new Error('fake: access to a page that is not linked');
+    return found;
+  }
+}
+
 /** A fake protection domain; `provider` and `transport` choose the quirks under test. */
 export class FakePd implements DmaPd {
   readonly device: DmaPd['device'];
   readonly live = new Set<FakeMr>();
+  readonly windows: FakeWindow[] = [];
   /** Sizes of all slabs ever made. */
   readonly slabSizes: number[] = [];
   /** Thrown by the next registrations and slab allocations while set. */
@@ -49,8 +122,12 @@ export class FakePd implements DmaPd {
   #nextBase = 0x7f00_0000_0000;
   #nextKey = 1;
 
-  constructor(provider = 'rxe', transport: 'ib' | 'iwarp' = 'ib') {
-    this.device = { name: `fake-${provider}`, provider, transport };
+  constructor(
+    provider = 'rxe',
+    transport: 'ib' | 'iwarp' = 'ib',
+    features: { onDemandPaging?: boolean; peerToPeer?: boolean } = {},
+  ) {
+    this.device = { name: `fake-${provider}`, provider, transport, ...features };
   }
 
   addressOf(view: Uint8Array, align = 16): number {
@@ -65,17 +142,31 @@ export class FakePd implements DmaPd {
 
   async regMr(memory: ArrayBufferView | ArrayBufferLike, access: number): Promise<FakeMr> {
     await undefined;
-    return this.register(memory as Uint8Array, access);
+    return this.register(memory, access);
   }
 
-  register(view: Uint8Array, access: number): FakeMr {
+  register(memory: ArrayBufferView | ArrayBufferLike, access: number): FakeMr {
+    const view = ArrayBuffer.isView(memory) ? (memory as Uint8Array) : new Uint8Array(memory);
+    return this.keyed((key) => new FakeMr(this, view, access, key), view.byteLength);
+  }
+
+  /** Makes a region unless registrations fail. */
+  keyed(make: (key: number) => FakeMr, bytes: number): FakeMr {
     if (this.failWith !== undefined) throw this.failWith;
-    const locked = [...this.live].reduce((sum, mr) => sum + mr.length, view.byteLength);
+    const locked = [...this.live].reduce((sum, mr) => sum + mr.length, bytes);
     if (locked > this.lockable) throw new RdmaError('ENOMEM', `fake: ${locked} bytes exceed RLIMIT_MEMLOCK`);
-    const mr = new FakeMr(this, view, access, this.#nextKey++);
+    const mr = make(this.#nextKey++);
     this.live.add(mr);
     return mr;
   }
+
+  /** Windows are taken away by assigning undefined. */
+  reserveWindow?: (bytes: number) => DmaWindow = (bytes) => {
+    const window = new FakeWindow(this, this.#nextBase, bytes);
+    this.#nextBase += 2 ** 32;
+    this.windows.push(window);
+    return window;
+  };
 
   async allocSlab(bytes: number, access: number): Promise<DmaSlab> {
     await undefined;
@@ -87,12 +178,12 @@ export class FakePd implements DmaPd {
   }
 
   /** The memory behind an SGE or a remote range; throws a status when the key, range or access is wrong. */
-  resolve(addr: number, length: number, key: number, need: number, remote: boolean): Uint8Array {
+  resolve(addr: number, length: number, key: number, need: number, remote: boolean): Uint8Array[] {
     for (const mr of this.live) {
       if ((remote ? mr.rkey : mr.lkey) !== key) continue;
       const at = addr - mr.addr;
       if (at < 0 || at + length > mr.length || (mr.access & need) !== need) break;
-      return mr.view.subarray(at, at + length);
+      return mr.parts(at, length);
     }
     throw remote ? WcStatus.REM_ACCESS_ERR : WcStatus.LOC_PROT_ERR;
   }
@@ -196,7 +287,7 @@ export class FakeQp implements RwQp {
     let at = 0;
     for (const { addr, length, lkey } of wr.sges) {
       const part = message.subarray(at, at + length);
-      this.pd.resolve(addr, part.length, lkey, Access.LOCAL_WRITE, false).set(part);
+      copy([part], this.pd.resolve(addr, part.length, lkey, Access.LOCAL_WRITE, false));
       at += part.length;
     }
     retired?.(WcStatus.SUCCESS, message.length, 0);
@@ -214,7 +305,8 @@ export class FakeQp implements RwQp {
     if (wr.opcode !== Opcode.SEND && wr.opcode !== Opcode.RDMA_WRITE && wr.opcode !== Opcode.RDMA_READ) {
       throw WcStatus.LOC_QP_OP_ERR;
     }
-    const parts = wr.inline !== undefined ? [wr.inline] : wr.sges.filter((sge) => sge.length > 0).map(local);
+    const parts =
+      wr.inline !== undefined ? [wr.inline] : wr.sges.filter((sge) => sge.length > 0).flatMap(local);
     if (inline && read) throw WcStatus.LOC_QP_OP_ERR;
     if (wr.opcode === Opcode.SEND) {
       this.messages.push(Buffer.concat(parts));
@@ -224,10 +316,20 @@ export class FakeQp implements RwQp {
     const need = read ? Access.REMOTE_READ : Access.REMOTE_WRITE;
     for (const part of parts) {
       const remote = this.peer.resolve(remoteAddr, part.length, wr.rkey, need, true);
-      if (read) part.set(remote);
-      else remote.set(part);
+      if (read) copy(remote, [part]);
+      else copy([part], remote);
       remoteAddr += part.length;
     }
+  }
+}
+
+/** Copies between lists of as many bytes. */
+function copy(from: readonly Uint8Array[], to: readonly Uint8Array[]): void {
+  const bytes = Buffer.concat(from);
+  let at = 0;
+  for (const part of to) {
+    part.set(bytes.subarray(at, at + part.length));
+    at += part.length;
   }
 }
 

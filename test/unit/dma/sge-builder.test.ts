@@ -19,7 +19,7 @@ const setUp = (options = {}) => {
 /** What the device would see or fill through the SGEs. */
 const seen = (pd: FakePd, mapping: Mapping): Uint8Array[] =>
   mapping.wrs.flatMap(({ sges }) =>
-    sges.map(({ addr, length, lkey }) => pd.resolve(addr, length, lkey, 0, false)),
+    sges.flatMap(({ addr, length, lkey }) => pd.resolve(addr, length, lkey, 0, false)),
   );
 
 describe('SGEs by local key', () => {

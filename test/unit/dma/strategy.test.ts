@@ -230,6 +230,9 @@ describe('a forced strategy', () => {
     expect(plan('read', 'chain', arena(3))).toMatchObject({ row: 7, wrs: 3 });
     expect(plan('send', 'inline', arena(2, 8))).toMatchObject({ row: 1, wrs: 1 });
     expect(plan('write', 'bounce', [foreign(1024 * KiB)])).toMatchObject({ bytesCopied: 1024 * KiB });
+    expect(plan('write', 'bounce', [new ArrayBuffer(65 * 1024 * KiB)])).toMatchObject({ wrs: 9, sges: 9 });
+    expect(plan('send', 'linear', arena(3, 4096))).toMatchObject({ row: 8, wrs: 1, sges: 1, registers: 1 });
+    expect(plan('recv', 'cachedMr', [foreign(8)])).toMatchObject({ row: 11, sges: 1, registers: 1 });
   });
 
   it('does not apply to an empty transfer', () => {
@@ -250,12 +253,11 @@ describe('a forced strategy', () => {
       ['chain', 'recv', () => arena(5), /recv must be one work request/],
       ['chain', 'read', () => arena(1), /a chain needs at least two work requests/],
       ['chain', 'read', () => [...arena(1), foreign(10)], /fragment 1 is foreign/],
-      [
-        'bounce',
-        'write',
-        () => [new ArrayBuffer(65 * 1024 * KiB)],
-        /exceed the largest arena block, 67108864/,
-      ],
+      ['bounce', 'send', () => [new ArrayBuffer(65 * 1024 * KiB)], /send must be one work request/],
+      ['linear', 'write', () => [...arena(1), foreign(10)], /fragment 1 is foreign memory/],
+      ['linear', 'write', () => arena(2), /fragment 0 ends 1000 bytes into a page, and fragment 1 follows/],
+      ['indirectMkey', 'write', () => arena(2), /this device has no indirect memory keys/],
+      ['cachedMr', 'write', () => arena(2), /there is no foreign memory to keep registered/],
       ['transientMr', 'write', () => [Buffer.from('x')], /fragment 0 is a slice of a shared pool/],
       ['transientMr', 'send', () => arena(5), /5 pieces exceed the limit of 4 SGEs/],
     ];

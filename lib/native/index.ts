@@ -1,6 +1,7 @@
 /** What the binary exports, one file per noun. */
 import type { layout } from '../layout.ts';
 import type { AddressHandleAddon } from './address-handle.ts';
+import type { AddressWindowAddon } from './address-window.ts';
 import type { CmAddon } from './cm.ts';
 import type { CompletionQueueAddon } from './completion-queue.ts';
 import type { DeviceAddon } from './device.ts';
@@ -14,6 +15,7 @@ export interface Addon
   extends AddressHandleAddon,
     DeviceAddon,
     MemoryAddon,
+    AddressWindowAddon,
     MemoryWindowAddon,
     CompletionQueueAddon,
     QueuePairAddon,

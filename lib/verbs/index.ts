@@ -1,6 +1,7 @@
 /** Verbs, one file per noun of the manual pages. */
 
 export { AddressHandle, type DatagramOrigin } from './address-handle.ts';
+export { AddressWindow, type WindowLink } from './address-window.ts';
 export type { AhAttr, AhAttrInfo, GlobalRoute } from './ah-attr.ts';
 export {
   type AsyncEvent,

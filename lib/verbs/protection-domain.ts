@@ -1,6 +1,7 @@
 import { addon } from '../addon.ts';
 import { checkAccess } from './access.ts';
 import { type AddressHandle, createAh, createAhFromWc, type DatagramOrigin } from './address-handle.ts';
+import { AddressWindow } from './address-window.ts';
 import type { AhAttr } from './ah-attr.ts';
 import { checkInteger } from './check.ts';
 import { Access } from './constants.ts';
@@ -187,5 +188,16 @@ export class ProtectionDomain extends Owned {
   allocMw(type: 1 | 2): MemoryWindow {
     checkMwType(type);
     return new MemoryWindow(this, type);
+  }
+
+  /**
+   * Reserves addresses for pages of slabs.
+   *
+   * @param bytes a multiple of the page size, up to 2^31
+   * @throws RdmaError ERR_OUT_OF_RANGE; ENOMEM when there are no addresses left
+   */
+  reserveWindow(bytes: number): AddressWindow {
+    checkInteger('bytes', bytes, 4096, 2 ** 31);
+    return new AddressWindow(this, addon.reserveWindow(this._handle, bytes), bytes);
   }
 }

@@ -146,6 +146,9 @@ Napi::Value AllocSlab(const Napi::CallbackInfo& info) {
           RegionRequest placed = request;
           placed.addr = placed.iova = reinterpret_cast<uintptr_t>((*slab)->addr());
           Napi::Value region = AdoptRegion(env, pd, std::move(*mr), placed, nullptr);
+          const uint32_t handle = region.As<Napi::Object>().Get("handle").As<Napi::Number>().Uint32Value();
+          auto* object = EnvState::From(env)->Find(handle, Kind::kMemoryRegion);
+          static_cast<rdma::MemoryRegion*>(object)->SetSlab(*slab);
           region.As<Napi::Object>().Set("buffer", buffer);
           return region;
         });

@@ -110,6 +110,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   RegisterQuirks(env, exports);
   RegisterDeviceQuery(env, exports);
   RegisterMemory(env, exports);
+  RegisterAddressWindow(env, exports);
   RegisterMemoryWindow(env, exports);
   RegisterCompletionQueue(env, exports);
   RegisterSharedReceiveQueue(env, exports);

@@ -64,4 +64,11 @@ void AddressWindow::Unlink(size_t offset, size_t length) {
   }
 }
 
+std::shared_ptr<AddressWindowObject> AddressWindowObject::Reserve(const std::shared_ptr<ProtectionDomain>& pd,
+                                                                  size_t length) {
+  auto object = std::make_shared<AddressWindowObject>(pd, AddressWindow::Reserve(length));
+  pd->Adopt(object);
+  return object;
+}
+
 }  // namespace rdma

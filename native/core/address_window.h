@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "memory.h"
+#include "object.h"
 
 namespace rdma {
 
@@ -32,6 +33,25 @@ class AddressWindow {
 
   void* const addr_;
   const size_t length_;
+};
+
+/// A window as a child of its protection domain. Regions over it keep the addresses until they have gone.
+class AddressWindowObject : public Object {
+ public:
+  static std::shared_ptr<AddressWindowObject> Reserve(const std::shared_ptr<ProtectionDomain>& pd,
+                                                      size_t length);
+  AddressWindowObject(std::shared_ptr<ProtectionDomain> pd, std::shared_ptr<AddressWindow> window)
+      : Object(Kind::kAddressWindow), pd_(std::move(pd)), window_(std::move(window)) {}
+
+  const std::shared_ptr<ProtectionDomain>& pd() const { return pd_; }
+  const std::shared_ptr<AddressWindow>& window() const { return window_; }
+
+ protected:
+  void OnClose() override { window_.reset(); }
+
+ private:
+  std::shared_ptr<ProtectionDomain> pd_;
+  std::shared_ptr<AddressWindow> window_;
 };
 
 }  // namespace rdma

@@ -60,6 +60,8 @@ class ProtectionDomain : public Object {
   std::shared_ptr<KeyTable> keys_ = std::make_shared<KeyTable>();
 };
 
+class Slab;
+
 /// A registered range.
 class MemoryRegion : public Pinnable {
  public:
@@ -90,6 +92,10 @@ class MemoryRegion : public Pinnable {
            addr - request_.iova <= request_.length - length;
   }
 
+  /// The slab that the region was made with; null for other memory.
+  const std::shared_ptr<Slab>& slab() const noexcept { return slab_; }
+  void SetSlab(std::shared_ptr<Slab> slab) { slab_ = std::move(slab); }
+
   /// Takes the keys away and pins the region while ibv_rereg_mr(3) runs, perhaps on another thread. EndRereg
   /// must follow; a close meanwhile waits for it.
   void BeginRereg();
@@ -117,6 +123,7 @@ class MemoryRegion : public Pinnable {
   uint32_t lkey_;
   uint32_t rkey_;
   const bool page_starts_;
+  std::shared_ptr<Slab> slab_;
 };
 
 /// Anonymous shared memory of a memfd, page aligned: fork-safe, and its pages can be mapped a second time.

@@ -16,6 +16,7 @@ enum class Kind : uint8_t {
   kCompletionQueue,
   kCompletionChannel,
   kMemoryRegion,
+  kAddressWindow,
   kCmId,
   kEventChannel,
   kXrcDomain,

@@ -20,8 +20,8 @@ export interface RdmaErrorDetails {
   readonly posted?: number | undefined;
   /** Index of the fragment at fault. */
   readonly fragment?: number | undefined;
-  /** What is wrong with it, in one word. */
-  readonly reason?: string | undefined;
+  /** What is wrong with the fragment, in one word. */
+  readonly flaw?: string | undefined;
   /** What the peer sent with a rejection. */
   readonly privateData?: Uint8Array | undefined;
   /** RDMA_CM_EVENT_* that brought the error. */
@@ -44,7 +44,7 @@ export class RdmaError extends Error {
   declare readonly wrIndex?: number;
   declare readonly posted?: number;
   declare readonly fragment?: number;
-  declare readonly reason?: string;
+  declare readonly flaw?: string;
   declare readonly privateData?: Uint8Array;
   declare readonly event?: string;
   declare readonly reason?: number;

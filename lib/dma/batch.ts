@@ -128,7 +128,7 @@ export class DmaBatch {
    * Takes a fragment, or returns false when there is no room for it: then it is not taken, and the batch can be finalized
    * and another one started.
    *
-   * @throws RdmaError ENOTLINEAR in linear mode, with `fragment` and `reason` ('start', 'end', 'foreign'), for one whose
+   * @throws RdmaError ENOTLINEAR in linear mode, with `fragment` and `flaw` ('start', 'end', 'foreign'), for one whose
    *   pages cannot join; the errors of {@link SgeBuilder.map} for memory that cannot be used. Nothing has changed then.
    */
   add(fragment: Fragment): boolean {
@@ -284,7 +284,7 @@ export class DmaBatch {
     } else {
       const why = notLinearAfter(last, piece);
       if (why !== undefined) {
-        throw new RdmaError('ENOTLINEAR', why.text, { fragment: why.index, reason: why.reason });
+        throw new RdmaError('ENOTLINEAR', why.text, { fragment: why.index, flaw: why.flaw });
       }
       if (windowBytes([...this.#pieces, piece]) > this.maxBytes) return false;
       this.#pieces.push(piece);

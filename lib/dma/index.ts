@@ -8,10 +8,23 @@ export {
   DEFAULT_SLAB_BYTES,
   MAX_SLAB_BYTES,
 } from './arena.ts';
+export {
+  type BatchDirection,
+  type BatchLimits,
+  type BatchMode,
+  type BatchState,
+  DmaBatch,
+  type DmaVec,
+  unmapBatch,
+} from './batch.ts';
 export { type DmaCounters, dmaCounters, type StrategyCount } from './counters.ts';
-export type { Fragment, Fragments } from './fragments.ts';
+export { Exposure, type RemoteDescriptor } from './expose.ts';
+export { DmabufFragment, type Fragment, type Fragments } from './fragments.ts';
+export type { IndirectMkeys } from './indirect.ts';
 export type { MappedWr } from './layout.ts';
 export type { Mapping, Plan } from './mapping.ts';
+export { DEFAULT_PIN_BUDGET, MrCache, type MrCacheOptions, type MrCacheStats } from './mr-cache.ts';
+export { type DmaOps, dmaOpsOf } from './ops.ts';
 export {
   DEFAULT_BOUNCE_MAX,
   DEFAULT_CHAIN_MAX,

@@ -58,7 +58,7 @@ class RegistrationOps implements DmaOps {
     this.#pd = pd;
     this.kind = kind;
     // Soft drivers copy with the CPU and refuse before any call: rxe and siw have no reg_user_mr_dmabuf.
-    this.p2pSupported = kind !== 'soft' && pd.device.peerToPeer === true;
+    this.p2pSupported = kind !== 'soft' && pd.device.caps.dmaBuf;
   }
 
   localKey(piece: Piece): Keyed | undefined {

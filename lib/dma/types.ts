@@ -40,10 +40,28 @@ export interface DmaDevice {
   readonly name: string;
   readonly provider: string;
   readonly transport: Transport;
-  /** Regions need not be pinned: their pages may be exchanged under the key (IBV_ACCESS_ON_DEMAND). */
-  readonly onDemandPaging?: boolean;
-  /** The device can reach memory of other devices (dma-buf). */
-  readonly peerToPeer?: boolean;
+  readonly caps: {
+    /** Regions need not be pinned: their pages may be exchanged under the key (IBV_ACCESS_ON_DEMAND). */
+    readonly odp: {
+      readonly explicit: boolean;
+      readonly rc: {
+        readonly send: boolean;
+        readonly recv: boolean;
+        readonly write: boolean;
+        readonly read: boolean;
+      };
+    };
+    /** The device can reach memory of other devices (dma-buf). */
+    readonly dmaBuf: boolean;
+  };
+  /** activeMtu in bytes. */
+  queryPort(port: number): { readonly activeMtu: number };
+}
+
+/** Whether the pages of a region may be exchanged under its key, for every operation of this layer. */
+export function pagesOnDemand({ caps }: DmaDevice): boolean {
+  const { explicit, rc } = caps.odp;
+  return explicit && rc.send && rc.recv && rc.write && rc.read;
 }
 
 /** Pages of a slab to be mapped into a window; all three numbers are multiples of the page size, bytes. */

@@ -6,7 +6,7 @@ import { Access } from '../verbs/constants.ts';
 import { blockSize } from './buddy.ts';
 import type { Piece } from './fragments.ts';
 import { odpFromPageStart, PAGE_BYTES } from './quirks.ts';
-import type { DmaMr, DmaPd, DmaWindow, PageLink } from './types.ts';
+import { type DmaMr, type DmaPd, type DmaWindow, type PageLink, pagesOnDemand } from './types.ts';
 
 /** Smallest window. Windows are powers of two, and kept for the next transfer. */
 const LEAST_WINDOW_BYTES = 64 * 1024;
@@ -25,7 +25,7 @@ export interface NotLinear {
   /** Index of the fragment. */
   readonly index: number;
   /** `start`, `end`: not on a page boundary where another fragment adjoins; `foreign`: not arena memory. */
-  readonly reason: 'start' | 'end' | 'foreign';
+  readonly flaw: 'start' | 'end' | 'foreign';
   readonly text: string;
 }
 
@@ -39,7 +39,7 @@ export function notLinearAfter(previous: Piece | undefined, next: Piece): NotLin
   if (next.kind !== 'arena') {
     return {
       index,
-      reason: 'foreign',
+      flaw: 'foreign',
       text: `fragment ${index} is ${next.kind} memory: only arena memory has pages that can be mapped twice`,
     };
   }
@@ -48,13 +48,13 @@ export function notLinearAfter(previous: Piece | undefined, next: Piece): NotLin
   if (over !== 0) {
     return {
       index: previous.index,
-      reason: 'end',
+      flaw: 'end',
       text: `fragment ${previous.index} ends ${over} bytes into a page, and fragment ${index} follows`,
     };
   }
   const start = next.offset % PAGE_BYTES;
   if (start === 0) return undefined;
-  return { index, reason: 'start', text: `fragment ${index} starts ${start} bytes into a page` };
+  return { index, flaw: 'start', text: `fragment ${index} starts ${start} bytes into a page` };
 }
 
 /** The first reason why [pieces] are not linear. */

@@ -20,22 +20,24 @@ export class Guarded {
   readonly fragments: Uint8Array[];
   readonly #whole: Uint8Array;
   readonly #lengths: readonly number[];
+  readonly #gap: number;
 
-  constructor(whole: Uint8Array, lengths: readonly number[]) {
+  constructor(whole: Uint8Array, lengths: readonly number[], gap = GAP) {
     this.#whole = whole;
     this.#lengths = lengths;
-    let at = GAP;
+    this.#gap = gap;
+    let at = gap;
     this.fragments = lengths.map((length) => {
       const fragment = whole.subarray(at, at + length);
-      at += length + GAP;
+      at += length + gap;
       return fragment;
     });
     this.clear();
   }
 
   /** Bytes needed for fragments of these lengths. */
-  static size(lengths: readonly number[]): number {
-    return lengths.reduce((sum, length) => sum + length + GAP, GAP);
+  static size(lengths: readonly number[], gap = GAP): number {
+    return lengths.reduce((sum, length) => sum + length + gap, gap);
   }
 
   clear(): void {
@@ -61,7 +63,7 @@ export class Guarded {
     let damaged = 0;
     let at = 0;
     for (const length of [...this.#lengths, 0]) {
-      for (const end = at + GAP; at < end; at++) if (this.#whole[at] !== GUARD) damaged++;
+      for (const end = at + this.#gap; at < end; at++) if (this.#whole[at] !== GUARD) damaged++;
       at += length;
     }
     for (; at < this.#whole.length; at++) if (this.#whole[at] !== GUARD) damaged++;
@@ -72,6 +74,11 @@ export class Guarded {
 /** Fragments of these lengths in arena memory. */
 export function inArena(block: ArenaBuffer, lengths: readonly number[]): Guarded {
   return new Guarded(block.bytes.subarray(0, Guarded.size(lengths)), lengths);
+}
+
+/** Fragments of these lengths in arena memory, with pages between them: page-aligned where the lengths are. */
+export function inPages(block: ArenaBuffer, lengths: readonly number[]): Guarded {
+  return new Guarded(block.bytes.subarray(0, Guarded.size(lengths, 4096)), lengths, 4096);
 }
 
 /** Fragments of these lengths in memory from V8, none of it a slice of a pool. */

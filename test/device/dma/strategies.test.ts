@@ -11,7 +11,7 @@ import {
 import { devices } from '../helpers/devices.ts';
 import { connectedPair, type Pair } from '../helpers/pair.ts';
 import { rdmaErrorOf } from '../helpers/rejection.ts';
-import { GUARD, Guarded, inArena, inForeign, pattern } from './memory.ts';
+import { GUARD, Guarded, inArena, inForeign, inPages, pattern } from './memory.ts';
 
 const REMOTE_BYTES = 256 * 1024;
 /** Where the transfer starts in the peer's memory: not aligned, and not far from a page's end. */
@@ -25,9 +25,13 @@ const lengths: Record<ForceStrategy, readonly number[]> = {
   chain: [33, 4096, 1, 7000, 20, 5],
   bounce: [33, 4096, 1, 7000, 20, 5],
   transientMr: [5000, 33, 70_000],
+  cachedMr: [5000, 33, 70_000],
+  linear: [4096, 8192, 4096, 4096, 4096, 12_288, 1000],
+  indirectMkey: [33, 4096],
 };
 const places = {
-  arena: inArena,
+  arena: (block: ArenaBuffer, sizes: readonly number[]) =>
+    sizes === lengths.linear ? inPages(block, sizes) : inArena(block, sizes),
   foreign: (_block: ArenaBuffer, sizes: readonly number[]) => inForeign(sizes),
 } as const;
 
@@ -38,6 +42,9 @@ function refusal(
   place: keyof typeof places,
   siw: boolean,
 ): RegExp | undefined {
+  if (force === 'indirectMkey') return /this device has no indirect memory keys/;
+  if (force === 'linear' && place === 'foreign') return /fragment 0 is foreign memory/;
+  if (force === 'cachedMr' && place === 'arena') return /there is no foreign memory/;
   if (force === 'inline' && (op === 'read' || op === 'recv')) return /only send and write can be inline/;
   if (place === 'foreign' && ['single', 'multi', 'chain'].includes(force)) {
     return op === 'send' || op === 'recv' ? /foreign memory|must be one work request/ : /foreign memory/;
@@ -129,6 +136,8 @@ describe.each(devices)('strategies on $name', ({ name }) => {
         expect(counters.registrations - before.registrations).toBe(
           force === 'transientMr' ? lengths[force].length : 0,
         );
+        expect(near.builder.cache.stats.inFlight).toBe(0);
+        expect(near.builder.windows!.stats.links).toBe(0);
         expect(dmaCounters()[name]!.strategies[force].ops).toBeGreaterThanOrEqual(own.ops);
       });
     });

@@ -149,15 +149,15 @@ describe('a linear batch', () => {
       try {
         return batch.add(fragment);
       } catch (error) {
-        const { code, fragment: index, reason } = error as RdmaError;
-        return { code, index, reason };
+        const { code, fragment: index, flaw } = error as RdmaError;
+        return { code, index, flaw };
       }
     };
-    expect(refusal(foreign(PAGE))).toEqual({ code: 'ENOTLINEAR', index: 0, reason: 'foreign' });
+    expect(refusal(foreign(PAGE))).toEqual({ code: 'ENOTLINEAR', index: 0, flaw: 'foreign' });
     expect(refusal(pages[0]!.bytes.subarray(7))).toBe(true);
-    expect(refusal(pages[1]!.bytes.subarray(7))).toEqual({ code: 'ENOTLINEAR', index: 1, reason: 'start' });
+    expect(refusal(pages[1]!.bytes.subarray(7))).toEqual({ code: 'ENOTLINEAR', index: 1, flaw: 'start' });
     expect(refusal(pages[1]!.bytes.subarray(0, 9))).toBe(true);
-    expect(refusal(pages[2]!)).toEqual({ code: 'ENOTLINEAR', index: 1, reason: 'end' });
+    expect(refusal(pages[2]!)).toEqual({ code: 'ENOTLINEAR', index: 1, flaw: 'end' });
     expect(refusal(pages[1]!.bytes.subarray(9))).toBe(true);
     expect(refusal(pages[2]!)).toBe(true);
     expect(batch.length).toBe(3 * PAGE - 7);

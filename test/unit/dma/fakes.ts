@@ -127,7 +127,15 @@ export class FakePd implements DmaPd {
     transport: 'ib' | 'iwarp' = 'ib',
     features: { onDemandPaging?: boolean; peerToPeer?: boolean } = {},
   ) {
-    this.device = { name: `fake-${provider}`, provider, transport, ...features };
+    const { onDemandPaging: odp = false, peerToPeer: dmaBuf = false } = features;
+    const rc = { send: odp, recv: odp, write: odp, read: odp };
+    this.device = {
+      name: `fake-${provider}`,
+      provider,
+      transport,
+      caps: { odp: { explicit: odp, rc }, dmaBuf },
+      queryPort: () => ({ activeMtu: 4096 }),
+    };
   }
 
   addressOf(view: Uint8Array, align = 16): number {

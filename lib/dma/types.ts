@@ -82,7 +82,12 @@ export interface DmaWindow {
   /** Maps all of [links], or none and throws. */
   link(links: readonly PageLink[]): void;
   unlink(offset: number, length: number): void;
-  register(offset: number, length: number, access: number): Promise<DmaMr>;
+  register(
+    offset: number,
+    length: number,
+    access: number,
+    options?: { readonly wholePages?: boolean },
+  ): Promise<DmaMr>;
   close(): void;
 }
 

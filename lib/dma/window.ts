@@ -183,7 +183,9 @@ export class WindowPool {
     const window = this.#take(size, standing);
     try {
       if (standing) {
-        window.region ??= await window.memory.register(0, size, access | Access.ON_DEMAND);
+        window.region ??= await window.memory.register(0, size, access | Access.ON_DEMAND, {
+          wholePages: true,
+        });
         this.#relink(window, pieces);
         return this.#onDemandLease(window, size, window.region, pieces);
       }

@@ -63,15 +63,21 @@ export class AddressWindow extends Owned {
   /**
    * Registers a range; with ON_DEMAND also one that is not linked yet, and for ever.
    *
+   * @param options.wholePages as of {@link ProtectionDomain.regMr}
    * @throws RdmaError as {@link ProtectionDomain.regMr}; EFAULT for a range that is not linked, without ON_DEMAND
    */
-  async register(offset: number, length: number, access: number): Promise<MemoryRegion> {
+  async register(
+    offset: number,
+    length: number,
+    access: number,
+    options: { readonly wholePages?: boolean } = {},
+  ): Promise<MemoryRegion> {
     checkInteger('offset', offset, 0, this.length - 1);
     checkInteger('length', length, 1, this.length - offset);
     checkInteger('access', access, 0, 0xffff_ffff);
     const region = new MemoryRegion(
       this.pd,
-      await addon.regWindow(this._handle, offset, length, access),
+      await addon.regWindow(this._handle, offset, length, access, options.wholePages === true),
       access,
     );
     if ((access & Access.ON_DEMAND) === 0) this.#pinned.add(region);

@@ -22,7 +22,7 @@ export default defineConfig({
         test: {
           // Needs RDMA devices: runs inside softrdma, or on a machine that has some.
           name: 'device',
-          include: ['test/device/**/*.test.ts'],
+          include: ['test/device/**/*.test.ts', 'test/conformance/**/*.test.ts'],
           pool: 'forks',
           fileParallelism: false,
           execArgv: ['--expose-gc'],

@@ -2,11 +2,8 @@
  * `npm test`: the host's suites here, the devices' suites inside softrdma (or on this machine's own devices), one
  * total at the end. Arguments: `--device host`, `--only host|device`, and patterns of test files.
  */
-import { spawn } from 'node:child_process';
-import { mkdirSync, readFileSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
 import { Command, Option } from 'commander';
-import { packageRoot } from '../softrdma/paths.ts';
+import { type JsonReport, type Project, runVitest } from './vitest.ts';
 
 /** The counts of one suite. */
 export interface Counts {
@@ -14,17 +11,6 @@ export interface Counts {
   failed: number;
   skipped: number;
 }
-
-/** What is used of the report of vitest's json reporter. */
-interface JsonReport {
-  numPassedTests: number;
-  numFailedTests: number;
-  numPendingTests: number;
-  numTodoTests: number;
-  testResults: { status: string; assertionResults: unknown[] }[];
-}
-
-const RESULTS = join(packageRoot, '.vitest-results');
 
 /**
  * Counts a report. A file that failed before any of its tests ran counts as one failure, and so does a run that ended
@@ -48,41 +34,14 @@ export function summary({ passed, failed, skipped }: Counts): string {
   return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`;
 }
 
-async function runSuite(project: string, device: string, patterns: readonly string[]): Promise<Counts> {
-  const file = join(RESULTS, `${project}.json`);
-  rmSync(file, { force: true });
-  const vitest = [
-    join(packageRoot, 'node_modules/vitest/vitest.mjs'),
-    ...['run', '--project', project, '--passWithNoTests'],
-    ...['--reporter=default', '--reporter=json', `--outputFile.json=${file}`],
-    ...patterns,
-  ];
-  const softrdma = [
-    join(packageRoot, 'dist/tools/softrdma/cli.js'),
-    '--device',
-    device,
-    '--',
-    process.execPath,
-  ];
-  const args = project === 'device' ? [...softrdma, ...vitest] : vitest;
-  const child = spawn(process.execPath, args, { cwd: packageRoot, stdio: ['ignore', 'inherit', 'inherit'] });
-  const status = await new Promise<number>((resolve, reject) => {
-    child.on('error', reject);
-    child.on('exit', (code) => resolve(code ?? 1));
-  });
-  let report: JsonReport | undefined;
-  try {
-    report = JSON.parse(readFileSync(file, 'utf8')) as JsonReport;
-  } catch {
-    // There is none when vitest itself, or the machine, did not get as far.
-  }
+async function runSuite(project: Project, device: string, patterns: readonly string[]): Promise<Counts> {
+  const { report, status } = await runVitest(project, device, patterns);
   return countReport(report, status);
 }
 
-async function main(patterns: readonly string[], options: { device: string; only?: string }): Promise<void> {
-  mkdirSync(RESULTS, { recursive: true });
+async function main(patterns: readonly string[], options: { device: string; only?: Project }): Promise<void> {
   const total: Counts = { passed: 0, failed: 0, skipped: 0 };
-  for (const project of options.only ? [options.only] : ['host', 'device']) {
+  for (const project of options.only ? [options.only] : (['host', 'device'] as const)) {
     const counts = await runSuite(project, options.device, patterns);
     total.passed += counts.passed;
     total.failed += counts.failed;

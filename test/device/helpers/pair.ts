@@ -34,6 +34,7 @@ export interface Pair {
   /** Registers a fresh buffer for every use. */
   memory(bytes: number, access?: number): Promise<{ bytes: Buffer; mr: MemoryRegion }>;
   close(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
 }
 
 const ALL = Access.LOCAL_WRITE | Access.REMOTE_READ | Access.REMOTE_WRITE;
@@ -62,6 +63,13 @@ export async function connectedPair(name: 'rxe0' | 'siw0', options: PairOptions 
   client.createQp({ pd, sendCq: clientCq, ...caps });
   const [, server] = await Promise.all([client.connect(connect), accepted]);
   const regions: MemoryRegion[] = [];
+  const close = async () => {
+    client.close();
+    server.close();
+    listener.close();
+    await Promise.all(regions.map((mr) => mr.close()));
+    device.close();
+  };
   return {
     device,
     pd,
@@ -76,12 +84,7 @@ export async function connectedPair(name: 'rxe0' | 'siw0', options: PairOptions 
       regions.push(mr);
       return { bytes: buffer, mr };
     },
-    async close() {
-      client.close();
-      server.close();
-      listener.close();
-      await Promise.all(regions.map((mr) => mr.close()));
-      device.close();
-    },
+    close,
+    [Symbol.asyncDispose]: close,
   };
 }

@@ -1,0 +1,64 @@
+/** Runs vitest: the host's suites here, the devices' inside softrdma or on this machine's own devices. */
+import { spawn } from 'node:child_process';
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { packageRoot } from '../softrdma/paths.ts';
+
+/** A project of vitest.config.ts. */
+export type Project = 'host' | 'device';
+
+/** What is used of the report of vitest's json reporter. */
+export interface JsonReport {
+  numPassedTests: number;
+  numFailedTests: number;
+  numPendingTests: number;
+  numTodoTests: number;
+  testResults: { status: string; assertionResults: { fullName: string; status: string; meta: unknown }[] }[];
+}
+
+const RESULTS = join(packageRoot, '.vitest-results');
+
+/**
+ * Runs the suites of [project] whose path contains one of [patterns].
+ *
+ * @param device 'soft' or 'host': where the devices are
+ * @returns no report when vitest itself, or the machine, did not get as far
+ */
+export async function runVitest(
+  project: Project,
+  device: string,
+  patterns: readonly string[],
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<{ report: JsonReport | undefined; status: number }> {
+  mkdirSync(RESULTS, { recursive: true });
+  const file = join(RESULTS, `${project}.json`);
+  rmSync(file, { force: true });
+  const vitest = [
+    join(packageRoot, 'node_modules/vitest/vitest.mjs'),
+    ...['run', '--project', project, '--passWithNoTests'],
+    ...['--reporter=default', '--reporter=json', `--outputFile.json=${file}`],
+    ...patterns,
+  ];
+  const softrdma = [
+    join(packageRoot, 'dist/tools/softrdma/cli.js'),
+    '--device',
+    device,
+    '--',
+    process.execPath,
+  ];
+  const args = project === 'device' ? [...softrdma, ...vitest] : vitest;
+  const child = spawn(process.execPath, args, {
+    cwd: packageRoot,
+    env,
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
+  const status = await new Promise<number>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('exit', (code) => resolve(code ?? 1));
+  });
+  try {
+    return { report: JSON.parse(readFileSync(file, 'utf8')) as JsonReport, status };
+  } catch {
+    return { report: undefined, status };
+  }
+}

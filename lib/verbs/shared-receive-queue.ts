@@ -2,7 +2,7 @@ import { addon, postStatus } from '../addon.ts';
 import { RdmaError, WcStatus, wcError } from '../errors.ts';
 import { postError } from '../ring/post-error.ts';
 import { SlotRing } from '../ring/slot-ring.ts';
-import { AsyncEventTarget, type SharedReceiveQueueEvent } from './async-event.ts';
+import { type AsyncEvent, AsyncEventTarget, type SharedReceiveQueueEvent } from './async-event.ts';
 import { checkInteger } from './check.ts';
 import type { CompletionQueue } from './completion-queue.ts';
 import type { Device } from './device.ts';
@@ -186,6 +186,11 @@ export class SharedReceiveQueue extends AsyncEventTarget<SharedReceiveQueueEvent
   query(): SrqAttr {
     const [maxWr, maxSge, limit] = addon.querySrq(this._handle);
     return { maxWr, maxSge, limit };
+  }
+
+  /** Nothing comes back from a queue that has failed: closing it settles what is in flight. @internal */
+  override _react(event: AsyncEvent): void {
+    if (event.type === 'SRQ_ERR') this.close();
   }
 
   /** [qp] takes its receives from here and reports them to [cq]. @internal */

@@ -5,6 +5,7 @@ import { devices } from '../helpers/devices.ts';
 import { rdmaErrorOf } from '../helpers/rejection.ts';
 import { type SharedServer, sharedServer } from '../helpers/srq.ts';
 import { pollUntil } from '../helpers/wait.ts';
+import { runProgram } from '../lifetime/run.ts';
 
 let shared: SharedServer;
 afterEach(() => shared.close());
@@ -320,5 +321,19 @@ describe.each(devices)('closing around a shared receive queue on $name', ({ name
       shared.pd.createQp({ sendCq: shared.device.createCq(), srq: {} as never }),
     );
     expect(wrong.message).toContain('srq must be a SharedReceiveQueue');
+  });
+});
+
+describe('receives of a shared queue', () => {
+  it.each([
+    ['taken', 'alive'],
+    ['no-queue-pair', 'idle'],
+    ['closed', 'idle'],
+    ['unref', 'idle'],
+    ['returned', 'idle'],
+  ])('keep the process alive while a queue pair can take them: %s', async (how, says) => {
+    shared = await sharedServer('rxe0', { connections: 0 });
+    const { code, out, err } = await runProgram('shared-receives', [how]);
+    expect([code, out.trim(), err]).toEqual([0, says, '']);
   });
 });

@@ -2,7 +2,15 @@
 
 /** @internal */
 export interface SharedReceiveQueueAddon {
-  createSrq(pd: number, maxWr: number, maxSge: number, limit: number): number;
+  /** Returns its handle, and the number of an XRC queue or 0. */
+  createSrq(
+    pd: number,
+    maxWr: number,
+    maxSge: number,
+    limit: number,
+    xrcd: number,
+    cq: number,
+  ): [handle: number, srqNum: number];
   attachSrqRing(srq: number, ring: Uint8Array, batch: Uint32Array): void;
   resizeSrq(srq: number, maxWr: number, capacity: number, ring: Uint8Array, batch: Uint32Array): void;
   setSrqLimit(srq: number, limit: number): void;

@@ -149,7 +149,7 @@ export class ProtectionDomain extends Owned {
   /**
    * Makes a queue of receives that several queue pairs can share (ibv_create_srq(3)).
    *
-   * @throws RdmaError EINVAL beyond the limits of the device, EOPNOTSUPP when it has no shared receive queues
+   * @throws RdmaError EINVAL beyond the limits of the device, EOPNOTSUPP when it has none, or none of the kind
    */
   createSrq(options?: SrqOptions): SharedReceiveQueue {
     return new SharedReceiveQueue(this, options);

@@ -103,6 +103,12 @@ export function qpSpec(pd: ProtectionDomain, options: QpOptions, id = 0): Native
   if (srq !== undefined && !(srq instanceof SharedReceiveQueue)) {
     throw invalidArgument('ERR_INVALID_ARG_TYPE', 'srq must be a SharedReceiveQueue, made by pd.createSrq()');
   }
+  if (srq !== undefined && (srq.srqNum !== undefined || type === 'XRC_SEND' || type === 'XRC_RECV')) {
+    throw invalidArgument(
+      'ERR_INVALID_ARG_VALUE',
+      'srq: XRC queue pairs take none, and a shared receive queue of an XRC domain is given to none: peers name it',
+    );
+  }
   checkInteger('maxSendWr', maxSendWr, 1, attr.maxQpWr);
   checkInteger('maxRecvWr', maxRecvWr, 0, attr.maxQpWr);
   checkInteger('maxSendSge', maxSendSge, 1, attr.maxSge);

@@ -1,16 +1,17 @@
 import { addon, postStatus } from '../addon.ts';
-import { RdmaError, WcStatus, wcError } from '../errors.ts';
+import { invalidArgument, RdmaError, WcStatus, wcError } from '../errors.ts';
 import { postError } from '../ring/post-error.ts';
 import { SlotRing } from '../ring/slot-ring.ts';
 import { type AsyncEvent, AsyncEventTarget, type SharedReceiveQueueEvent } from './async-event.ts';
 import { checkInteger } from './check.ts';
-import type { CompletionQueue } from './completion-queue.ts';
+import { CompletionQueue } from './completion-queue.ts';
 import type { Device } from './device.ts';
 import type { ProtectionDomain } from './protection-domain.ts';
 import type { QueuePair } from './queue-pair.ts';
 import { type WorkCompletion, workCompletion } from './work-completion.ts';
 import type { RecvWr } from './work-request.ts';
 import { fillRecvSges, type SgeContext } from './work-request-slot.ts';
+import { XrcDomain } from './xrc-domain.ts';
 
 /** Receives of one shared receive queue: the number of slots that a work request's name can hold. */
 const MAX_WR = 1 << 20;
@@ -26,6 +27,13 @@ export interface SrqOptions {
    * never.
    */
   readonly limit?: number;
+  /**
+   * Makes an XRC queue (ibv_create_srq_ex(3)): the XRC_RECV queue pairs of this domain feed it, and peers name it by its
+   * srqNum. Needs `cq`.
+   */
+  readonly xrcd?: XrcDomain;
+  /** Where the receives of an XRC queue complete. Those of others complete where their queue pairs say. */
+  readonly cq?: CompletionQueue;
 }
 
 /** Attributes by ibv_query_srq(3). */
@@ -52,6 +60,25 @@ export type OnReceived = (
   cq: CompletionQueue | undefined,
 ) => void;
 
+function checkXrc(xrcd: unknown, cq: unknown): void {
+  if (xrcd === undefined && cq === undefined) return;
+  if (xrcd === undefined) {
+    throw invalidArgument(
+      'ERR_INVALID_ARG_VALUE',
+      'cq is only for an XRC queue, with xrcd: other receives complete where their queue pair says',
+    );
+  }
+  if (!(xrcd instanceof XrcDomain)) {
+    throw invalidArgument('ERR_INVALID_ARG_TYPE', 'xrcd must be an XrcDomain, made by device.openXrcd()');
+  }
+  if (!(cq instanceof CompletionQueue)) {
+    throw invalidArgument(
+      'ERR_INVALID_ARG_TYPE',
+      'an XRC queue needs cq, a CompletionQueue, for its receives to complete',
+    );
+  }
+}
+
 /** A receive of no queue pair in particular. */
 const SHARED: SgeContext = { qpNum: undefined };
 
@@ -65,6 +92,8 @@ const SHARED: SgeContext = { qpNum: undefined };
  */
 export class SharedReceiveQueue extends AsyncEventTarget<SharedReceiveQueueEvent> {
   readonly pd: ProtectionDomain;
+  /** Number by which peers name an XRC queue (ibv_get_srq_num(3)); undefined for others. */
+  readonly srqNum: number | undefined;
   readonly #ring: SlotRing<OnReceived>;
   readonly #key: number;
   readonly #cqs = new Set<CompletionQueue>();
@@ -76,13 +105,24 @@ export class SharedReceiveQueue extends AsyncEventTarget<SharedReceiveQueueEvent
     checkInteger('maxWr', maxWr, 1, MAX_WR);
     checkInteger('maxSge', maxSge, 1, 0x7fff_ffff);
     checkInteger('limit', limit, 0, maxWr);
-    const handle = addon.createSrq(pd._handle, maxWr, maxSge, limit);
+    const { xrcd, cq } = options;
+    checkXrc(xrcd, cq);
+    const [handle, srqNum] = addon.createSrq(
+      pd._handle,
+      maxWr,
+      maxSge,
+      limit,
+      xrcd?._handle ?? 0,
+      cq?._handle ?? 0,
+    );
     super('shared receive queue', handle);
     this.#key = handle;
     this.pd = pd;
+    this.srqNum = xrcd === undefined ? undefined : srqNum;
     this.#ring = new SlotRing(maxWr, maxSge);
     const { memory, batch } = this.#ring.shared;
     addon.attachSrqRing(handle, memory, batch);
+    if (cq !== undefined) this.#attachCq(cq);
     this._onGone(() => this.#settle());
   }
 
@@ -196,6 +236,10 @@ export class SharedReceiveQueue extends AsyncEventTarget<SharedReceiveQueueEvent
   /** [qp] takes its receives from here and reports them to [cq]. @internal */
   _attachQp(qp: QueuePair, cq: CompletionQueue): void {
     this.#qps.set(qp.qpNum, qp);
+    this.#attachCq(cq);
+  }
+
+  #attachCq(cq: CompletionQueue): void {
     if (this.#cqs.has(cq)) return;
     for (const known of this.#cqs) if (known.closed) this.#cqs.delete(known);
     this.#cqs.add(cq);

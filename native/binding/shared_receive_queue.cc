@@ -15,16 +15,30 @@ struct RingRefs {
   std::unique_ptr<ValueRef> batch;
 };
 
-/// createSrq(pd, maxWr, maxSge, limit): handle
+/// createSrq(pd, maxWr, maxSge, limit, xrcd or 0, cq or 0): [handle, number of an XRC queue or 0]
 Napi::Value CreateSrq(const Napi::CallbackInfo& info) {
+  EnvState* state = EnvState::From(info.Env());
   rdma::SharedReceiveQueueSpec spec;
   spec.max_wr = U32(info, 1);
   spec.max_sge = U32(info, 2);
   spec.limit = U32(info, 3);
+  if (U32(info, 4) != 0) {
+    spec.xrcd = Object<rdma::XrcDomain>(info, 4, Kind::kXrcDomain);
+    spec.cq = Object<rdma::CompletionQueue>(info, 5, Kind::kCompletionQueue);
+  }
   const auto srq =
       SharedReceiveQueue::Create(Object<rdma::ProtectionDomain>(info, 0, Kind::kProtectionDomain), spec);
-  return Napi::Number::New(info.Env(),
-                           EnvState::From(info.Env())->Register(srq, std::make_shared<RingRefs>()));
+  const uint32_t handle = state->Register(srq, std::make_shared<RingRefs>());
+  Napi::Array result = Napi::Array::New(info.Env(), 2);
+  try {
+    srq->Register();
+    result.Set(1u, Napi::Number::New(info.Env(), spec.xrcd ? srq->Number() : 0));
+  } catch (const rdma::Error&) {
+    state->Close(handle);
+    throw;
+  }
+  result.Set(0u, Napi::Number::New(info.Env(), handle));
+  return result;
 }
 
 /// The memory that posts are read from, checked against [capacity].

@@ -152,19 +152,22 @@ CqPtr CreateCq(const ContextPtr& context, int cqe, const ChannelPtr& channel, in
           }};
 }
 
-SrqPtr CreateSrq(const PdPtr& pd, const CqPtr& cq, ibv_srq_init_attr_ex* attr) {
+SrqPtr CreateSrq(const PdPtr& pd, const CqPtr& cq, const XrcdPtr& xrcd, ibv_srq_init_attr_ex* attr) {
+  attr->comp_mask = IBV_SRQ_INIT_ATTR_PD | IBV_SRQ_INIT_ATTR_TYPE;
   attr->pd = pd.get();
-  attr->comp_mask |= IBV_SRQ_INIT_ATTR_PD;
-  if (cq) {
+  attr->srq_type = IBV_SRQT_BASIC;
+  if (xrcd) {
+    attr->comp_mask |= IBV_SRQ_INIT_ATTR_CQ | IBV_SRQ_INIT_ATTR_XRCD;
+    attr->srq_type = IBV_SRQT_XRC;
     attr->cq = cq->cq;
-    attr->comp_mask |= IBV_SRQ_INIT_ATTR_CQ;
+    attr->xrcd = xrcd.get();
   }
+  std::string detail = "max_wr " + std::to_string(attr->attr.max_wr);
+  detail += ", max_sge " + std::to_string(attr->attr.max_sge);
+  detail += ", srq_limit " + std::to_string(attr->attr.srq_limit);
   ibv_srq* srq = CheckPointer(ibv_create_srq_ex(pd->context, attr),
-                              attr->srq_type == IBV_SRQT_BASIC ? "ibv_create_srq" : "ibv_create_srq_ex",
-                              "max_wr " + std::to_string(attr->attr.max_wr) + ", max_sge " +
-                                  std::to_string(attr->attr.max_sge) + ", srq_limit " +
-                                  std::to_string(attr->attr.srq_limit));
-  return {srq, [pd, cq](ibv_srq* s) { ReportDestroy(ibv_destroy_srq(s), "ibv_destroy_srq"); }};
+                              xrcd ? "ibv_create_srq_ex" : "ibv_create_srq", detail);
+  return {srq, [pd, cq, xrcd](ibv_srq* s) { ReportDestroy(ibv_destroy_srq(s), "ibv_destroy_srq"); }};
 }
 
 EventChannelPtr CreateEventChannel() {

@@ -60,8 +60,8 @@ ChannelPtr CreateCompChannel(const ContextPtr& context);
 /// channel's events name the CqHandle.
 CqPtr CreateCq(const ContextPtr& context, int cqe, const ChannelPtr& channel, int comp_vector,
                bool timestamps);
-/// [cq] is that of an XRC queue, else null.
-SrqPtr CreateSrq(const PdPtr& pd, const CqPtr& cq, ibv_srq_init_attr_ex* attr);
+/// [cq] and [xrcd] are those of an XRC queue, else null.
+SrqPtr CreateSrq(const PdPtr& pd, const CqPtr& cq, const XrcdPtr& xrcd, ibv_srq_init_attr_ex* attr);
 EventChannelPtr CreateEventChannel();
 
 }  // namespace rdma

@@ -10,22 +10,33 @@ namespace rdma {
 
 namespace {
 
-void CheckSpec(const ibv_device_attr& device, const SharedReceiveQueueSpec& spec) {
-  const auto refuse = [](const char* name, uint32_t value, uint32_t min, int max) {
+void CheckSpec(const Device& device, const SharedReceiveQueueSpec& spec) {
+  const ibv_device_attr& attr = device.attr();
+  const auto refuse = [&](const char* name, uint32_t value, uint32_t min, int max) {
     std::string text = name;
     text.append(" ").append(std::to_string(value)).append(": the device takes ");
     text.append(std::to_string(min)).append(" to ").append(std::to_string(max));
-    throw Error("ibv_create_srq", EINVAL, text);
+    throw Error(spec.syscall(), EINVAL, text);
   };
-  if (device.max_srq == 0)
-    throw Error("ibv_create_srq", EOPNOTSUPP, "the device has no shared receive queues");
-  if (spec.max_wr == 0 || spec.max_wr > static_cast<uint32_t>(device.max_srq_wr) ||
+  if (attr.max_srq == 0) {
+    throw Error(spec.syscall(), EOPNOTSUPP, "device " + device.name() + " has no shared receive queues");
+  }
+  if (spec.xrcd && (attr.device_cap_flags & IBV_DEVICE_XRC) == 0) {
+    throw Error(spec.syscall(), EOPNOTSUPP,
+                "device " + device.name() + " has no extended reliable connections");
+  }
+  if (spec.cq && spec.cq->device()->context() != device.context()) {
+    throw Error(
+        spec.syscall(), EINVAL,
+        "the completion queue is of device " + spec.cq->device()->name() + ", not of " + device.name());
+  }
+  if (spec.max_wr == 0 || spec.max_wr > static_cast<uint32_t>(attr.max_srq_wr) ||
       spec.max_wr > SharedRecvQueue::kMaxSlots) {
-    refuse("maxWr", spec.max_wr, 1, std::min<int>(device.max_srq_wr, SharedRecvQueue::kMaxSlots));
+    refuse("maxWr", spec.max_wr, 1, std::min<int>(attr.max_srq_wr, SharedRecvQueue::kMaxSlots));
   }
   // siw refuses receives without an SGE, and an empty one takes a place.
-  if (spec.max_sge == 0 || spec.max_sge > static_cast<uint32_t>(device.max_srq_sge)) {
-    refuse("maxSge", spec.max_sge, 1, device.max_srq_sge);
+  if (spec.max_sge == 0 || spec.max_sge > static_cast<uint32_t>(attr.max_srq_sge)) {
+    refuse("maxSge", spec.max_sge, 1, attr.max_srq_sge);
   }
   if (spec.limit > spec.max_wr) refuse("limit", spec.limit, 0, static_cast<int>(spec.max_wr));
 }
@@ -35,12 +46,11 @@ void CheckSpec(const ibv_device_attr& device, const SharedReceiveQueueSpec& spec
 std::shared_ptr<SharedReceiveQueue> SharedReceiveQueue::Create(const std::shared_ptr<ProtectionDomain>& pd,
                                                                const SharedReceiveQueueSpec& spec) {
   const auto& device = pd->device();
-  CheckSpec(device->attr(), spec);
+  CheckSpec(*device, spec);
   ibv_srq_init_attr_ex attr = {};
   attr.attr = {spec.max_wr, spec.max_sge, spec.limit};
-  attr.comp_mask = IBV_SRQ_INIT_ATTR_TYPE;
-  attr.srq_type = IBV_SRQT_BASIC;
-  SrqPtr srq = CreateSrq(pd->pd(), nullptr, &attr);
+  SrqPtr srq =
+      CreateSrq(pd->pd(), spec.cq ? spec.cq->cq() : nullptr, spec.xrcd ? spec.xrcd->xrcd() : nullptr, &attr);
   QueueLimits limits = {};
   // What was asked for, not the rounded-up grant: completion queues have room for just these.
   limits.max_wr = spec.max_wr;
@@ -48,18 +58,31 @@ std::shared_ptr<SharedReceiveQueue> SharedReceiveQueue::Create(const std::shared
   limits.max_sge = spec.max_sge;
   limits.max_message = std::min<uint64_t>(device->QueryPort(1).max_msg_sz, 1u << 31);
   limits.rules = &device->rules();
-  auto object = std::make_shared<SharedReceiveQueue>(std::move(srq), pd, limits);
+  auto object = std::make_shared<SharedReceiveQueue>(std::move(srq), pd, spec.cq, limits);
   device->events().Track(object->srq_.get(), object);
   pd->Adopt(object);
+  if (spec.cq) spec.cq->Adopt(object);
+  if (spec.xrcd) spec.xrcd->Adopt(object);
   return object;
 }
 
 SharedReceiveQueue::SharedReceiveQueue(SrqPtr srq, const std::shared_ptr<ProtectionDomain>& pd,
-                                       const QueueLimits& limits)
+                                       std::shared_ptr<CompletionQueue> cq, const QueueLimits& limits)
     : Object(Kind::kSharedReceiveQueue),
       device_(pd->device()),
       srq_(std::move(srq)),
-      queue_(limits, pd->keys()) {}
+      queue_(limits, pd->keys()),
+      cq_(std::move(cq)) {}
+
+void SharedReceiveQueue::Register() {
+  if (cq_) membership_ = Join(cq_);
+}
+
+uint32_t SharedReceiveQueue::Number() const {
+  uint32_t number = 0;
+  Check(ibv_get_srq_num(srq_.get(), &number), "ibv_get_srq_num");
+  return number;
+}
 
 SharedReceiveQueue::~SharedReceiveQueue() {
   if (!closed()) OnClose();
@@ -157,10 +180,12 @@ ibv_srq_attr SharedReceiveQueue::Query() const {
 void SharedReceiveQueue::OnClose() {
   // The queue pairs have been destroyed, and nobody else writes to what the receives name.
   srq_.reset();
-  queue_.RetireAll();
   for (const auto& [_, member] : members_) {
     if (const auto cq = member.cq.lock()) cq->Detach(handle);
   }
+  if (cq_) cq_->Stash();
+  membership_.reset();
+  queue_.RetireAll();
 }
 
 }  // namespace rdma

@@ -6,6 +6,7 @@
 #include "completion_queue.h"
 #include "memory.h"
 #include "shared_recv_queue.h"
+#include "xrc_domain.h"
 
 namespace rdma {
 
@@ -14,6 +15,11 @@ struct SharedReceiveQueueSpec {
   uint32_t max_wr = 0;
   uint32_t max_sge = 0;
   uint32_t limit = 0;  // receives left when IBV_EVENT_SRQ_LIMIT_REACHED is raised; 0 for never
+  // Of an XRC queue, else null: its domain, and where its receives complete, whichever queue pair took them.
+  std::shared_ptr<XrcDomain> xrcd;
+  std::shared_ptr<CompletionQueue> cq;
+
+  const char* syscall() const { return xrcd ? "ibv_create_srq_ex" : "ibv_create_srq"; }
 };
 
 /// Receives for several queue pairs (ibv_create_srq(3)). Each completes on the receive completion queue of
@@ -26,10 +32,16 @@ class SharedReceiveQueue : public Object, public CompletionTarget {
   static std::shared_ptr<SharedReceiveQueue> Create(const std::shared_ptr<ProtectionDomain>& pd,
                                                     const SharedReceiveQueueSpec& spec);
 
-  SharedReceiveQueue(SrqPtr srq, const std::shared_ptr<ProtectionDomain>& pd, const QueueLimits& limits);
+  SharedReceiveQueue(SrqPtr srq, const std::shared_ptr<ProtectionDomain>& pd,
+                     std::shared_ptr<CompletionQueue> cq, const QueueLimits& limits);
   ~SharedReceiveQueue() override;
 
+  /// To be called once the queue has its handle: takes the room that an XRC queue needs where it completes.
+  void Register();
+
   const SrqPtr& srq() const { return srq_; }
+  /// What the peers of an XRC queue name it by (ibv_get_srq_num(3)).
+  uint32_t Number() const;
   SharedRecvQueue& queue() { return queue_; }
 
   /// That some queue pairs on the shared queue report to one completion queue: the completion queue has room
@@ -75,6 +87,8 @@ class SharedReceiveQueue : public Object, public CompletionTarget {
   const std::shared_ptr<Device> device_;
   SrqPtr srq_;
   SharedRecvQueue queue_;
+  std::shared_ptr<CompletionQueue> cq_;     // of an XRC queue
+  std::shared_ptr<Membership> membership_;  // likewise
   // Entries stay when the queue pairs have gone: completions of theirs may still be in the queue.
   std::unordered_map<CompletionQueue*, Member> members_;
 };

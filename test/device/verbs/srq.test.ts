@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openDevice, WcStatus } from '../../../lib/index.ts';
+import { openDevice, WcStatus, XrcDomain } from '../../../lib/index.ts';
 import { devices } from '../helpers/devices.ts';
 import { rdmaErrorOf } from '../helpers/rejection.ts';
 import { BUFFER, type SharedServer, sharedServer } from '../helpers/srq.ts';
@@ -109,5 +109,21 @@ describe.each(devices)('shared receive queues on $name', ({ name }) => {
     using device = openDevice(name);
     const pd = device.allocPd();
     expect((await rdmaErrorOf(() => pd.createSrq(options))).message).toMatch(text);
+  });
+
+  it('has no XRC queues here, and checks what they are made with', async () => {
+    const { pd, serverCqs, device } = shared;
+    const cq = serverCqs[0]!;
+    expect((await rdmaErrorOf(() => device.openXrcd())).code).toBe('EOPNOTSUPP');
+    for (const [options, text] of [
+      [{ cq }, /cq is only for an XRC queue, with xrcd/],
+      [{ cq, xrcd: {} as never }, /xrcd must be an XrcDomain/],
+      [{ xrcd: Object.create(XrcDomain.prototype) as XrcDomain }, /an XRC queue needs cq/],
+    ] as const) {
+      expect((await rdmaErrorOf(() => pd.createSrq(options))).message).toMatch(text);
+    }
+    const error = await rdmaErrorOf(() => pd.createQp({ type: 'XRC_SEND', sendCq: cq, srq: shared.srq }));
+    expect(error.message).toContain('srq: XRC queue pairs take none');
+    expect(shared.srq.srqNum).toBeUndefined();
   });
 });

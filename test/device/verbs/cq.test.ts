@@ -243,6 +243,12 @@ describe.each(devices)('events of solicited messages only on $name', ({ name }) 
     expect(texts.at(-1)).toBe('loud');
     // The sender's completions wake nobody.
     expect(pair.clientCq.poll()).toBe(3);
+    // Errors wake nobody either: the end of the queue pair settles what is in flight.
+    const flushed = rdmaErrorOf(() =>
+      pair.server.qp.recv({ sges: [{ addr: mr.addr, length: 64, lkey: mr.lkey }] }),
+    );
+    pair.server.qp.toError();
+    expect((await flushed).code).toBe('ERR_RDMA_WC_WR_FLUSH_ERR');
     await pair.close();
   });
 });

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Access, type CmId, Opcode, type QueuePair } from '../../../lib/index.ts';
-import { CmScope, nextEvent } from '../helpers/cm.ts';
+import { CmScope, nextEvent, resources } from '../helpers/cm.ts';
 import { devices } from '../helpers/devices.ts';
 import { rdmaErrorOf } from '../helpers/rejection.ts';
 
@@ -76,10 +76,14 @@ describe('multicast on rxe0', () => {
   });
 
   it('closes a queue pair that is attached, and an id that is joined', async () => {
+    const before = resources('rxe0');
     const id = member();
     const group = await id.joinMulticast('239.1.2.5');
     const { qp } = id;
+    expect(resources('rxe0').qp).toBe(before.qp! + 1);
     qp.close();
+    // rdma_destroy_qp(3) forgets one that is still attached.
+    expect(resources('rxe0').qp).toBe(before.qp);
     expect(group.joined).toBe(true);
     id.close();
     expect(group.joined).toBe(false);
@@ -87,6 +91,7 @@ describe('multicast on rxe0', () => {
     await again.joinMulticast('239.1.2.5');
     again.close();
     expect(again.qp.closed).toBe(true);
+    expect(resources('rxe0')).toMatchObject({ qp: before.qp, cm_id: before.cm_id });
   });
 
   it('attaches a queue pair that was made by hand', async () => {

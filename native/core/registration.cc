@@ -46,10 +46,10 @@ bool HasRule(ibv_context* context, Rule rule) {
 std::string Explain(int err, const RegionRequest& request, ibv_context* context) {
   switch (err) {
     case ENOMEM:
-      if (!OnDemand(request) && request.length > kRxeMaxPinned && HasRule(context, Rule::kRegionSize)) {
-        return "; a pinned region of this device has at most 1 GiB: use several, or ON_DEMAND";
-      }
-      return "; " + LockedMemoryHint() + ", or register less at a time";
+      return "; " + LockedMemoryHint() + ", or register less at a time" +
+             (!OnDemand(request) && request.length > kRxeMaxPinned && HasRule(context, Rule::kRegionSize)
+                  ? "; one region of this device has at most 1 GiB in any case"
+                  : "");
     case EPERM:
       return "; " + LockedMemoryHint();
     case EFAULT:

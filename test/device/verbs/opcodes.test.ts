@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   Access,
+  FlushLevel,
   FlushType,
   type MemoryRegion,
   Opcode,
@@ -135,10 +136,32 @@ describe.each(devices)('opcodes on $name', ({ name }) => {
     expect([32, 40, 48].map((offset) => remote.bytes.readBigUInt64LE(offset))).toEqual([12n, 13n, 14n]);
   });
 
-  it('FLUSH is refused where the provider lacks it', async () => {
+  it('FLUSH makes what was written visible, or is refused where rdma-core or the device lacks it', async () => {
     const wr: SendWr = { opcode: Opcode.FLUSH, ...at(), length: 64, flushType: FlushType.GLOBAL };
-    // rdma-core 44 has no ibv_wr_flush.
-    await lacks(wr, 'EOPNOTSUPP', /FLUSH/);
+    if (!pair.device.caps.flush) {
+      await lacks(wr, 'EOPNOTSUPP', /FLUSH/);
+      return;
+    }
+    const target = await pair.memory(4096, ALL | Access.FLUSH_GLOBAL);
+    const { addr: remoteAddr, rkey } = target.mr;
+    for (const [flushLevel, length] of [
+      [FlushLevel.RANGE, 64],
+      [FlushLevel.MR, 0],
+    ] as const) {
+      local.bytes.write(`flushed ${flushLevel}`);
+      pair.client.qp.postSend({ opcode: Opcode.RDMA_WRITE, sges: [sge(0, 9)], remoteAddr, rkey });
+      const flushed = await pair.client.qp.send({ ...wr, remoteAddr, rkey, length, flushLevel });
+      expect(flushed.opcode).toBe(WcOpcode.FLUSH);
+      expect(target.bytes.toString('latin1', 0, 9)).toBe(`flushed ${flushLevel}`);
+    }
+    for (const [change, text] of [
+      [{ flushType: 0 }, /flushType 0 must be of FlushType/],
+      [{ flushType: 4 }, /flushType 4 must be of FlushType/],
+      [{ flushLevel: 2 }, /flushLevel 2 one of FlushLevel/],
+    ] as const) {
+      expect((await rdmaErrorOf(() => pair.client.qp.postSend({ ...wr, ...change }))).message).toMatch(text);
+    }
+    await stillWorks();
   });
 
   it('SEND_WITH_INV ends the validity of a region on siw, where any key can be invalidated', async () => {

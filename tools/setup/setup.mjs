@@ -124,7 +124,11 @@ function buildAddon() {
     const headers = headersDir();
     // npm writes its own settings into the environment of what it runs; the directory may be one of them.
     const env = headers ? { ...process.env, npm_config_nodedir: headers } : process.env;
-    run(process.execPath, ['node_modules/node-gyp/bin/node-gyp.js', 'configure', 'build', '--jobs', 'max'], env);
+    run(
+      process.execPath,
+      ['node_modules/node-gyp/bin/node-gyp.js', 'configure', 'build', '--jobs', 'max'],
+      env,
+    );
   });
 }
 

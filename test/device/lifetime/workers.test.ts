@@ -10,16 +10,20 @@ describe.each(devices)('worker threads on $name', { timeout: HANG_MS + 5000 }, (
     const { results, before, after, works } = JSON.parse(out);
     expect(Object.keys(results)).toHaveLength(17);
     expect(new Set(Object.values(results))).toEqual(new Set([1]));
-    expect(after).toEqual(before);
+    // A descriptor fewer is not a leak: one that the start had open may have been closed since.
+    expect(after).toEqual({ ...before, fds: expect.any(Number) });
+    expect(after.fds).toBeLessThanOrEqual(before.fds);
     expect(works).toBe(true);
   });
 
-  it('come and go by the hundred', async () => {
-    const { out, ...end } = await runProgram('workers', ['many', name, host, '100']);
+  // `node dist/test/device/lifetime/workers.js many DEVICE ADDRESS 100` is the same with a hundred: minutes here.
+  it('come and go', async () => {
+    const { out, ...end } = await runProgram('workers', ['many', name, host, '10']);
     expect(end).toEqual({ code: 0, signal: null, err: '' });
     const { results, before, after, works } = JSON.parse(out);
-    expect(results).toEqual({ 'right 0': 100 });
-    expect(after).toEqual(before);
+    expect(results).toEqual({ 'right 0': 10 });
+    expect(after).toEqual({ ...before, fds: expect.any(Number) });
+    expect(after.fds).toBeLessThanOrEqual(before.fds);
     expect(works).toBe(true);
   });
 });

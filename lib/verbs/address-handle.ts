@@ -8,10 +8,10 @@ import type { ProtectionDomain } from './protection-domain.ts';
 const WC_GRH = 1;
 const GRH_BYTES = 40;
 
-/** What a reply needs to know of a received datagram: fields of its completion (struct ibv_wc, ibv_poll_cq(3)). */
+/** What a reply needs to know of a received datagram: its {@link WorkCompletion}, or some of its fields. */
 export interface DatagramOrigin {
-  /** Of the completion; bit 0 (IBV_WC_GRH) says that the first 40 bytes are a GRH. Set by default. */
-  readonly wcFlags?: number;
+  /** The first 40 bytes of the buffer are a global routing header, as always on RoCE; true by default. */
+  readonly grh?: boolean;
   /** Queue pair number of the sender. */
   readonly srcQp?: number;
   /** InfiniBand only, as the next two. */
@@ -56,32 +56,31 @@ export function createAh(pd: ProtectionDomain, attr: AhAttr): AddressHandle {
 export function createAhFromWc(
   pd: ProtectionDomain,
   wc: DatagramOrigin,
-  grh: Uint8Array,
+  buffer: Uint8Array,
   port = 1,
 ): AddressHandle {
   needDatagrams(pd, 'ibv_init_ah_from_wc');
-  const { wcFlags = WC_GRH, srcQp = 0, slid = 0, sl = 0, dlidPathBits = 0 } = wc;
+  const { grh = true, srcQp = 0, slid = 0, sl = 0, dlidPathBits = 0 } = wc;
   checkInteger('port', port, 1, pd.device.attr.physPortCnt);
-  checkInteger('wc.wcFlags', wcFlags, 0, 0xffff_ffff);
   checkInteger('wc.srcQp', srcQp, 0, 0xffff_ffff);
   checkInteger('wc.slid', slid, 0, 0xffff);
   checkInteger('wc.sl', sl, 0, 15);
   checkInteger('wc.dlidPathBits', dlidPathBits, 0, 0x7f);
-  const bytes = bytesOf('grh', grh);
+  const bytes = bytesOf('buffer', buffer);
   if (bytes.length < GRH_BYTES) {
     throw invalidArgument(
       'ERR_OUT_OF_RANGE',
-      `grh has ${bytes.length} bytes: give the first ${GRH_BYTES} of the datagram's receive buffer`,
+      `buffer has ${bytes.length} bytes: give the datagram's receive buffer, which begins with a GRH of ${GRH_BYTES}`,
     );
   }
-  if ((wcFlags & WC_GRH) === 0 && pd.device.queryPort(port).linkLayer === 'Ethernet') {
+  if (!grh && pd.device.queryPort(port).linkLayer === 'Ethernet') {
     throw invalidArgument(
       'ERR_INVALID_ARG_VALUE',
-      `wc.wcFlags 0x${wcFlags.toString(16)} lacks bit 0 (IBV_WC_GRH), which every RoCE datagram has: was this a receive?`,
+      'wc.grh is false, but every RoCE datagram has a GRH: was this a receive?',
     );
   }
   return new AddressHandle(
     pd,
-    addon.createAhFromWc(pd._handle, port, wcFlags, srcQp, slid, sl, dlidPathBits, bytes),
+    addon.createAhFromWc(pd._handle, port, grh ? WC_GRH : 0, srcQp, slid, sl, dlidPathBits, bytes),
   );
 }

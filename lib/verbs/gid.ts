@@ -39,5 +39,5 @@ export function gidText(name: string, gid: unknown): string {
 export function isMulticastGid(text: string): boolean {
   const v4 = /^::ffff:(\d+)\./i.exec(text)?.[1];
   if (v4 !== undefined) return Number(v4) >= 224 && Number(v4) < 240;
-  return /^ff[0-9a-f]{2}:/i.test(text);
+  return /^ff[0-9a-f]{2}:|^::ffff:e[0-9a-f]{3}:/i.test(text);
 }

@@ -171,12 +171,13 @@ export class ProtectionDomain extends Owned {
   /**
    * The way back to the sender of a received datagram (ibv_init_ah_from_wc(3), ibv_create_ah_from_wc(3)).
    *
-   * @param wc fields of the receive's completion
-   * @param grh the receive's buffer, whose first 40 bytes are the GRH
+   * @param wc the receive's completion
+   * @param buffer the receive's buffer, whose first 40 bytes are the GRH
    * @param port where it was received
+   * @throws RdmaError as {@link createAh}
    */
-  createAhFromWc(wc: DatagramOrigin, grh: Uint8Array, port = 1): AddressHandle {
-    return createAhFromWc(this, wc, grh, port);
+  createAhFromWc(wc: DatagramOrigin, buffer: Uint8Array, port = 1): AddressHandle {
+    return createAhFromWc(this, wc, buffer, port);
   }
 
   /**

@@ -39,10 +39,11 @@ describe('datagrams', () => {
     const [local, sink] = [pair.memory(200), pair.memory(200)];
     const received = b.recv({ sges: sge(sink) });
     await datagram(a, pd.createAh(loopback()), b.qpNum, local, 'to b');
-    expect((await received).byteLen).toBe(GRH + 4);
+    const wc = await received;
+    expect(wc).toMatchObject({ byteLen: GRH + 4, grh: true, srcQp: a.qpNum });
     expect(sink.bytes.toString('latin1', GRH, GRH + 4)).toBe('to b');
 
-    const reply = pd.createAhFromWc({ srcQp: a.qpNum }, sink.bytes);
+    const reply = pd.createAhFromWc(wc, sink.bytes);
     expect(reply.attr.grh?.dgid).toBe('::ffff:10.0.1.1');
     const back = a.recv({ sges: sge(local) });
     await datagram(b, reply, a.qpNum, sink, 'and back');

@@ -5,18 +5,12 @@ import { Access } from '../verbs/constants.ts';
 import { type Fragment, type Piece, toPieces } from './fragments.ts';
 import { type Extent, layout, MAX_SGE_BYTES } from './layout.ts';
 import type { Mapped } from './mapping.ts';
+import { foreignBytes, ownSink, sgeLimit } from './questions.ts';
 import { Reach } from './reach.ts';
 import type { SgeBuilder } from './sge-builder.ts';
+import { stretchesOf } from './stretches.ts';
 import { type Strategy, type Transfer, Treat, type Treatment } from './transfer.ts';
-import {
-  cacheForeign,
-  copyForeign,
-  foreignBytes,
-  ownSink,
-  registerAll,
-  sgeLimit,
-  stretchesOf,
-} from './treatments.ts';
+import { cacheForeign, copyForeign, registerAll } from './treatments.ts';
 import type { DmaOp } from './types.ts';
 import { MAX_WINDOW_BYTES, notLinearAfter, windowBytes } from './window.ts';
 

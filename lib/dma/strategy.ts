@@ -2,17 +2,12 @@
 
 import { invalidArgument, RdmaError } from '../errors.ts';
 import type { MappedWr } from './layout.ts';
+import { unpostable } from './obstacles.ts';
+import { foreignBytes, ownSink } from './questions.ts';
+import { layoutOf, stretchesOf } from './stretches.ts';
 import { table } from './table.ts';
 import { type ForceStrategy, type Row, type Stretch, strategies, type Transfer } from './transfer.ts';
-import {
-  foreignBytes,
-  layoutOf,
-  ownSink,
-  registerAll,
-  registerForeign,
-  stretchesOf,
-  unpostable,
-} from './treatments.ts';
+import { registerAll, registerForeign } from './treatments.ts';
 
 /** The row taken and what follows from it. */
 export class Decision {

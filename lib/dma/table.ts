@@ -1,29 +1,8 @@
 // The strategy table, as data.
 
-import { type Row, Treat } from './transfer.ts';
 import {
-  allArena,
-  allKeyed,
-  byKey,
-  cacheAll,
-  cacheForeign,
-  copy,
-  copyForeign,
-  countWrs,
-  foreignBytes,
-  hasDmabuf,
-  intoMkey,
-  intoWr,
-  link,
   linkable,
-  memoryOf,
-  oneMessage,
-  ownSink,
   postable,
-  registerAll,
-  registerForeign,
-  sgeLimit,
-  splittable,
   tooLong,
   uncacheable,
   unkeyed,
@@ -31,6 +10,31 @@ import {
   unmkeyable,
   unpostable,
   unregistrable,
+} from './obstacles.ts';
+import {
+  allArena,
+  allKeyed,
+  foreignBytes,
+  hasDmabuf,
+  memoryOf,
+  oneMessage,
+  ownSink,
+  sgeLimit,
+  splittable,
+} from './questions.ts';
+import { countWrs } from './stretches.ts';
+import { type Row, Treat } from './transfer.ts';
+import {
+  byKey,
+  cacheAll,
+  cacheForeign,
+  copy,
+  copyForeign,
+  intoMkey,
+  intoWr,
+  link,
+  registerAll,
+  registerForeign,
 } from './treatments.ts';
 
 /** The table. Rows are tried from the top; a row is added by putting it in its place. */

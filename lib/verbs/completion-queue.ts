@@ -109,11 +109,17 @@ export class CompletionQueue extends AsyncEventTarget<CompletionQueueEvent> {
    * Changes the number of entries (ibv_resize_cq(3)); work may go on meanwhile.
    *
    * @param cqe at least {@link reserved}, at most device.attr.maxCqe; the device may grant more
-   * @throws RdmaError EBUSY below what is reserved, EOPNOTSUPP where the device can not resize (siw)
+   * @throws RdmaError EBUSY below what is reserved, EOPNOTSUPP where the device can not resize (siw), EIO when the queue
+   *   was lost over it and has been closed (rxe, when there is no memory to map)
    */
   resize(cqe: number): void {
     checkInteger('cqe', cqe, 1, this.device.attr.maxCqe);
-    this.#cqe = addon.resizeCq(this._handle, cqe);
+    try {
+      this.#cqe = addon.resizeCq(this._handle, cqe);
+    } catch (error) {
+      if ((error as RdmaError).code === 'EIO') this.close();
+      throw error;
+    }
   }
 
   /**

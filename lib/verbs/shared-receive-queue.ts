@@ -205,7 +205,8 @@ export class SharedReceiveQueue extends AsyncEventTarget<SharedReceiveQueueEvent
    * Given both, the one that may stand in the other's way comes first.
    *
    * @throws RdmaError EBUSY for fewer receives than are in flight, ENOSPC when a completion queue has no room for more,
-   *   EOPNOTSUPP where the device can not resize (siw)
+   *   EOPNOTSUPP where the device can not resize (siw), EIO when the queue was lost over it and has been closed (rxe, when
+   *   there is no memory to map)
    */
   modify(attr: { readonly maxWr?: number; readonly limit?: number }): void {
     const { maxWr, limit } = attr;
@@ -216,7 +217,12 @@ export class SharedReceiveQueue extends AsyncEventTarget<SharedReceiveQueueEvent
     if (shrinks && limit !== undefined) addon.setSrqLimit(handle, limit);
     if (maxWr !== undefined) {
       const slots = this.#ring.memoryFor(maxWr);
-      addon.resizeSrq(handle, maxWr, slots.capacity, slots.memory, slots.batch);
+      try {
+        addon.resizeSrq(handle, maxWr, slots.capacity, slots.memory, slots.batch);
+      } catch (error) {
+        if ((error as RdmaError).code === 'EIO') this.close();
+        throw error;
+      }
       this.#ring.resize(maxWr, slots);
     }
     if (!shrinks && limit !== undefined) addon.setSrqLimit(handle, limit);

@@ -3,7 +3,9 @@
 #include <arpa/inet.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
+#include <cstring>
 
 #include "error.h"
 
@@ -90,8 +92,17 @@ void CompletionQueue::Resize(uint32_t cqe) {
   }
   // What has completed must fit as well, also that of queue pairs which are gone.
   Stash();
-  CheckSupported(ibv_resize_cq(cq_->cq, static_cast<int>(cqe)), "ibv_resize_cq",
-                 "device " + device_->name() + " can not resize completion queues",
+  const auto before = static_cast<uint32_t>(this->cqe());
+  const bool unmaps = device_->rules().Has(Rule::kResizeUnmaps);
+  if (unmaps && std::bit_ceil(cqe + 1) - 1 == before) return;
+  const int rc = ibv_resize_cq(cq_->cq, static_cast<int>(cqe));
+  if (unmaps && rc != 0 && static_cast<uint32_t>(this->cqe()) != before) {
+    cq_->lost = true;
+    throw Error("ibv_resize_cq", EIO,
+                "its new memory could not be mapped (" + std::string(std::strerror(NormaliseErrno(rc))) +
+                    "), and the old is gone: the completion queue is closed");
+  }
+  CheckSupported(rc, "ibv_resize_cq", "device " + device_->name() + " can not resize completion queues",
                  "cqe " + std::to_string(cqe));
 }
 

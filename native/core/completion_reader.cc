@@ -52,6 +52,7 @@ uint32_t ReadAllExtended(ibv_cq_ex* cq, Completion* completions, uint32_t capaci
 
 uint32_t ReadCompletions(const CqHandle& handle, Completion* completions, ibv_wc* scratch,
                          uint32_t capacity) {
+  if (handle.lost) throw Error("ibv_poll_cq", EIO, "the memory of the completion queue is lost");
   if (handle.extended != nullptr) return ReadAllExtended(handle.extended, completions, capacity);
   // libsiw leaves fields of ibv_wc unwritten.
   std::memset(scratch, 0, capacity * sizeof(ibv_wc));

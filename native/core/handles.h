@@ -33,6 +33,7 @@ struct CqHandle {
   ibv_cq_ex* extended = nullptr;     // the same, when it was made by ibv_create_cq_ex(3)
   CompletionQueue* owner = nullptr;  // null once that is closed; belongs to the owner's thread
   unsigned int unacked = 0;
+  bool lost = false;  // its memory is no longer mapped: it can only be destroyed
 };
 using CqPtr = std::shared_ptr<CqHandle>;
 using SrqPtr = std::shared_ptr<ibv_srq>;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <cstring>
 
 #include "error.h"
 
@@ -148,10 +149,7 @@ void SharedReceiveQueue::Resize(uint32_t max_wr, uint32_t capacity) {
       if (max_wr > before) membership->cq_->Reserve(max_wr - before);
       reserved.push_back(std::move(membership));
     }
-    ibv_srq_attr attr = {max_wr, 0, 0};
-    CheckSupported(ibv_modify_srq(srq_.get(), &attr, IBV_SRQ_MAX_WR), "ibv_modify_srq",
-                   "device " + device_->name() + " can not resize shared receive queues",
-                   "max_wr " + std::to_string(max_wr));
+    ResizeKernel(max_wr);
   } catch (const Error&) {
     if (max_wr > before) {
       for (const auto& membership : reserved) membership->cq_->Unreserve(max_wr - before);
@@ -161,6 +159,21 @@ void SharedReceiveQueue::Resize(uint32_t max_wr, uint32_t capacity) {
   queue_.Resize(max_wr, capacity);
   if (max_wr >= before) return;
   for (const auto& membership : reserved) membership->cq_->Unreserve(before - max_wr);
+}
+
+void SharedReceiveQueue::ResizeKernel(uint32_t max_wr) {
+  const bool unmaps = device_->rules().Has(Rule::kResizeUnmaps);
+  const uint32_t before = unmaps ? Query().max_wr : 0;
+  if (unmaps && std::bit_ceil(max_wr + 1) - 1 == before) return;
+  ibv_srq_attr attr = {max_wr, 0, 0};
+  const int rc = ibv_modify_srq(srq_.get(), &attr, IBV_SRQ_MAX_WR);
+  if (unmaps && rc != 0 && Query().max_wr != before) {
+    throw Error("ibv_modify_srq", EIO,
+                "its new memory could not be mapped (" + std::string(std::strerror(NormaliseErrno(rc))) +
+                    "), and the old is gone: the shared receive queue is closed");
+  }
+  CheckSupported(rc, "ibv_modify_srq", "device " + device_->name() + " can not resize shared receive queues",
+                 "max_wr " + std::to_string(max_wr));
 }
 
 void SharedReceiveQueue::SetLimit(uint32_t limit) {

@@ -81,6 +81,7 @@ class SharedReceiveQueue : public Object, public CompletionTarget {
     std::weak_ptr<Membership> membership;
   };
 
+  void ResizeKernel(uint32_t max_wr);
   /// Tells the completion queues when the first receive goes in flight and when the last has come back.
   void NoteOutstanding(uint32_t before);
 

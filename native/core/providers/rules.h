@@ -22,6 +22,7 @@ enum class Rule : uint8_t {
   kDrainBlocksReset,
   kNoSqe,
   kExtendedPoll,
+  kResizeUnmaps,
   kSolicitedSilent,
   // Registering.
   kIovaIgnored,

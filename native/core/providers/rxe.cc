@@ -24,6 +24,11 @@ constexpr Quirk kQuirks[] = {
     {Rule::kNoSqe, "no-sqe",
      "a failed send moves a UC or UD queue pair to ERR, never to SQE: the state is queried after the error",
      "kernel sw/rxe/rxe_req.c rxe_requester, rxe_qp_error"},
+    {Rule::kResizeUnmaps, "resize-unmaps",
+     "a completion queue or shared receive queue whose new memory cannot be mapped is left without any, and "
+     "its next use crashes: it is closed; a resize to the size that there is, which would not show, is left "
+     "out",
+     "rdma-core providers/rxe/rxe.c rxe_resize_cq, rxe_modify_srq"},
     {Rule::kExtendedPoll, "extended-poll",
      "ibv_end_poll unlocks again what ibv_next_poll has unlocked when the queue ran empty: completions are "
      "taken by ibv_poll_cq(3) only, and extended queues are refused; it has no timestamps to offer",

@@ -76,8 +76,8 @@ export function systemError(syscall: string, errno: number, detail: string): Rdm
 }
 
 /** A programmer's mistake; [code] is ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE or ERR_OUT_OF_RANGE. */
-export function invalidArgument(code: string, message: string): RdmaError {
-  return new RdmaError(code, message);
+export function invalidArgument(code: string, message: string, details?: RdmaErrorDetails): RdmaError {
+  return new RdmaError(code, message, details);
 }
 
 /** The error of using an object that has been closed. */

@@ -2,7 +2,7 @@
 
 import { invalidArgument, RdmaError } from '../errors.ts';
 import { Access } from '../verbs/constants.ts';
-import { type Fragments, type Piece, toPieces } from './fragments.ts';
+import { type Fragments, type Piece, toPieces, unmappable } from './fragments.ts';
 import type { DmaOps } from './ops.ts';
 import type { DmaMr, DmaPd } from './types.ts';
 import { notLinear, type WindowPool } from './window.ts';
@@ -87,25 +87,23 @@ export async function expose(
       const { addr, rkey, release: unlink } = await source.windows.link(pieces, needed);
       return new Exposure([{ addr, rkey, length: total }], () => unlink().finally(release));
     }
-    const mrs = await source.ops.mapSg(
-      pieces.map((piece) => whole(piece)),
-      needed,
-    );
+    for (const piece of pieces) checkExposable(piece);
+    const mrs = await source.ops.mapSg(pieces, needed);
     const descriptors = mrs.map(({ addr, rkey, length }: DmaMr) => ({ addr, rkey, length }));
     return new Exposure(descriptors, () => source.ops.unmapSg(mrs).finally(release));
   } catch (error) {
     release();
-    throw error;
+    throw unmappable(pieces, error);
   }
 }
 
-function whole(piece: Piece): Uint8Array {
-  const { kind, index } = piece;
+function checkExposable({ kind, index }: Piece): void {
   if (kind === 'pool') {
     throw invalidArgument(
       'ERR_INVALID_ARG_VALUE',
       `fragment ${index} is a slice of a shared pool, whose page holds other owners' data: ` +
         'expose memory of its own ArrayBuffer, or of the arena',
+      { fragment: index },
     );
   }
   if (kind === 'dmabuf') {
@@ -114,10 +112,10 @@ function whole(piece: Piece): Uint8Array {
       `fragment ${index} is dma-buf memory: register it with pd.regDmabufMr()`,
       {
         errno: -95,
+        fragment: index,
       },
     );
   }
-  return piece.view();
 }
 
 /** Holds arena memory; returns what lets go of it. */
@@ -132,6 +130,7 @@ function hold(pieces: readonly Piece[]): () => void {
       throw invalidArgument(
         'ERR_INVALID_STATE',
         `fragment ${piece.index} is a view of arena memory that was freed`,
+        { fragment: piece.index },
       );
     }
     held.push(piece);

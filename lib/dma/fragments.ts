@@ -1,7 +1,7 @@
 // Input memory: anything a caller may hand over, checked and reduced to pieces. Nothing here changes its input.
 
 import { types } from 'node:util';
-import { invalidArgument } from '../errors.ts';
+import { invalidArgument, RdmaError } from '../errors.ts';
 import { ArenaBuffer, type ArenaSlab, slabOf } from './arena.ts';
 import type { DmaPd } from './types.ts';
 
@@ -111,6 +111,7 @@ export class Piece {
       throw invalidArgument(
         'ERR_INVALID_STATE',
         `fragment ${this.index} was detached (transferred or its WebAssembly.Memory grew) before the operation on it ended`,
+        { fragment: this.index },
       );
     }
     return new Uint8Array(this.buffer, this.offset, this.length);
@@ -131,11 +132,28 @@ export interface PieceList {
   readonly total: number;
 }
 
+/** [error] as the error of mapping [pieces], which names the first. @internal */
+export function unmappable(pieces: readonly Piece[], error: unknown): unknown {
+  if (!(error instanceof RdmaError) || error.fragment !== undefined) return error;
+  const first = pieces[0]!.index;
+  const last = pieces[pieces.length - 1]!.index;
+  const bytes = pieces.reduce((sum, { length }) => sum + length, 0);
+  const which = first === last ? `fragment ${first}` : `fragments ${first} to ${last}`;
+  const { code, message, errno, syscall } = error;
+  return new RdmaError(code, `${which} (${bytes} bytes) could not be mapped: ${message}`, {
+    errno,
+    syscall,
+    fragment: first,
+    cause: error,
+  });
+}
+
 type MaybeResizable = { readonly resizable?: boolean; readonly growable?: boolean };
 
 /**
  * Checks [fragments] and reduces them: empty ones are dropped (a zero-length SGE crashes siw), neighbours in memory that
- * share a key are merged. Synchronous, and without effect on the input.
+ * share a key are merged. Synchronous, and without effect on the input. Errors have
+ * the fragment's index in `fragment`.
  *
  * @throws ERR_INVALID_ARG_TYPE for anything that is not memory; ERR_INVALID_ARG_VALUE, naming the fragment's index, for
  *   detached, resizable or growable memory; ERR_INVALID_STATE for arena memory that was freed.
@@ -149,7 +167,7 @@ export function toPieces(fragments: Fragments, pd: DmaPd): PieceList {
     if (!isIterable(fragments)) throw notMemory(fragments, 'fragments');
     let index = 0;
     for (const fragment of fragments) {
-      if (!isFragment(fragment)) throw notMemory(fragment, `fragments[${index}]`);
+      if (!isFragment(fragment)) throw notMemory(fragment, `fragments[${index}]`, index);
       total += addFragment(pieces, fragment, index, total, pd);
       index++;
     }
@@ -177,7 +195,9 @@ function addFragment(
   }
   if (fragment instanceof ArenaBuffer) {
     if (fragment.freed) {
-      throw invalidArgument('ERR_INVALID_STATE', `fragment ${index} is an ArenaBuffer that was freed`);
+      throw invalidArgument('ERR_INVALID_STATE', `fragment ${index} is an ArenaBuffer that was freed`, {
+        fragment: index,
+      });
     }
     ({ offset, length } = fragment);
     buffer = fragment.slab.buffer;
@@ -193,7 +213,9 @@ function addFragment(
 
   const slab = slabOf(buffer);
   if (slab !== undefined && !slab.usable) {
-    throw invalidArgument('ERR_INVALID_STATE', `fragment ${index} lies in an arena slab ${slab.trouble}`);
+    throw invalidArgument('ERR_INVALID_STATE', `fragment ${index} lies in an arena slab ${slab.trouble}`, {
+      fragment: index,
+    });
   }
   if (slab === undefined) checkForeign(buffer, index);
   if (length === 0) return 0;
@@ -226,12 +248,14 @@ function checkForeign(buffer: ArrayBufferLike, index: number): void {
       'ERR_INVALID_ARG_VALUE',
       `fragment ${index} is a view of ${what}, whose pages can change under the device; ` +
         'copy it into fixed-length memory',
+      { fragment: index },
     );
   }
   if (buffer.byteLength === 0 && isDetached(buffer)) {
     throw invalidArgument(
       'ERR_INVALID_ARG_VALUE',
       `fragment ${index} is detached: its ArrayBuffer was transferred, or its WebAssembly.Memory grew`,
+      { fragment: index },
     );
   }
 }
@@ -259,11 +283,12 @@ function isIterable(value: unknown): value is Iterable<unknown> {
   return typeof value === 'object' && value !== null && Symbol.iterator in value;
 }
 
-function notMemory(value: unknown, name: string): Error {
+function notMemory(value: unknown, name: string, fragment?: number): Error {
   const got = value === null ? 'null' : typeof value === 'object' ? value.constructor?.name : typeof value;
   return invalidArgument(
     'ERR_INVALID_ARG_TYPE',
     `${name} must be a Buffer, typed array, DataView, ArrayBuffer, SharedArrayBuffer, ArenaBuffer or DmabufFragment ` +
       `(or an iterable of them), got ${got}`,
+    { fragment },
   );
 }

@@ -152,7 +152,12 @@ export class Mapping implements Mapped {
    * {@link drop}. @internal
    */
   tryFinish(): boolean {
-    if (!this.#reach.tryAll()) return false;
+    try {
+      if (!this.#reach.tryAll()) return false;
+    } catch (error) {
+      this.drop();
+      throw error;
+    }
     this.#finish();
     return true;
   }

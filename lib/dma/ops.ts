@@ -2,7 +2,7 @@
 
 import type { RdmaError } from '../errors.ts';
 import type { ArenaBuffer } from './arena.ts';
-import type { Piece } from './fragments.ts';
+import { type Piece, unmappable } from './fragments.ts';
 import { MAX_SGE_BYTES } from './layout.ts';
 import type { DmaMr, DmaPd } from './types.ts';
 
@@ -33,8 +33,8 @@ export interface DmaOps {
   /** Registers. Rejects with the error of ibv_reg_mr(3). */
   mapSingle(view: Uint8Array, access: number): Promise<DmaMr>;
   unmapSingle(mr: DmaMr): Promise<void>;
-  /** Registers all of [views], or none and rejects with the first error. */
-  mapSg(views: readonly Uint8Array[], access: number): Promise<DmaMr[]>;
+  /** Registers each of [pieces], or none and rejects with the first error, which names the fragment. */
+  mapSg(pieces: readonly Piece[], access: number): Promise<DmaMr[]>;
   unmapSg(mrs: readonly DmaMr[]): Promise<void>;
   /** True for the failures of mapping that pass when others let go of memory (RLIMIT_MEMLOCK, kernel memory). */
   mappingError(error: unknown): boolean;
@@ -79,8 +79,15 @@ class RegistrationOps implements DmaOps {
     return mr.close();
   }
 
-  async mapSg(views: readonly Uint8Array[], access: number): Promise<DmaMr[]> {
-    const results = await Promise.allSettled(views.map((view) => this.mapSingle(view, access)));
+  async mapSg(pieces: readonly Piece[], access: number): Promise<DmaMr[]> {
+    const register = async (piece: Piece): Promise<DmaMr> => {
+      try {
+        return await this.mapSingle(piece.view(), access);
+      } catch (error) {
+        throw unmappable([piece], error);
+      }
+    };
+    const results = await Promise.allSettled(pieces.map(register));
     const mrs = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
     const failure = results.find((result) => result.status === 'rejected');
     if (failure === undefined) return mrs;
@@ -93,7 +100,9 @@ class RegistrationOps implements DmaOps {
   }
 
   mappingError(error: unknown): boolean {
-    return (error as RdmaError).code === 'ENOMEM';
+    const { code } = error as RdmaError;
+    // EPERM: a limit of 0 (kernel mm/mlock.c can_do_mlock).
+    return code === 'ENOMEM' || code === 'EPERM';
   }
 
   syncForDevice(block: ArenaBuffer, pieces: readonly Piece[]): void {

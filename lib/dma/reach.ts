@@ -2,7 +2,7 @@
 
 import { invalidArgument } from '../errors.ts';
 import type { Arena, ArenaBuffer } from './arena.ts';
-import type { Piece } from './fragments.ts';
+import { type Piece, unmappable } from './fragments.ts';
 import type { IndirectMkeys } from './indirect.ts';
 import type { Lease, MrCache } from './mr-cache.ts';
 import type { DmaOps } from './ops.ts';
@@ -76,25 +76,42 @@ export class Reach {
         throw invalidArgument(
           'ERR_INVALID_STATE',
           `fragment ${piece.index} is a view of arena memory that was freed (slab offset ${piece.offset}, ${piece.length} bytes)`,
+          { fragment: piece.index },
         );
       }
       this.#heldPieces++;
     }
   }
 
-  /** Reaches what can be reached at once; true when that is all. */
+  /**
+   * Reaches what can be reached at once; true when that is all. What fails for want of memory is left to {@link all}, which
+   * makes room. Throws, with everything undone, when memory was detached meanwhile.
+   */
   tryAll(): boolean {
     let all = true;
     for (const stretch of this.stretches) {
-      if (!stretch.reached && !this.#try(stretch)) all = false;
+      if (stretch.reached) continue;
+      try {
+        if (!this.#try(stretch)) all = false;
+      } catch (error) {
+        if (!this.#source.ops.mappingError(error)) {
+          this.release();
+          throw unmappable(stretch.pieces, error);
+        }
+        all = false;
+      }
     }
     return all;
   }
 
-  /** Reaches the rest. Rejects, with everything undone, with the first error. */
+  /** Reaches the rest. Rejects, with everything undone, with the first error, which has the fragment in it. */
   async all(): Promise<void> {
     const rest = this.stretches.filter((stretch) => !stretch.reached);
-    const results = await Promise.allSettled(rest.map((stretch) => this.#reach(stretch)));
+    const results = await Promise.allSettled(
+      rest.map((stretch) =>
+        this.#reach(stretch).catch((error) => Promise.reject(unmappable(stretch.pieces, error))),
+      ),
+    );
     const failure = results.find((result) => result.status === 'rejected');
     if (failure === undefined) return;
     await this.release();
@@ -176,7 +193,7 @@ export class Reach {
     if (treat === Treat.CACHE) {
       this.#cached(stretch, await cache.lease(pieces[0]!.buffer));
     } else if (treat === Treat.LINK) {
-      this.#keyed(stretch, await windows!.link(pieces));
+      this.#keyed(stretch, await this.#withRoom(() => windows!.link(pieces)));
     } else if (treat === Treat.MKEY) {
       this.#keyed(
         stretch,
@@ -187,25 +204,27 @@ export class Reach {
       );
     } else if (treat === Treat.DMABUF) {
       const { fd, offset, length } = pieces[0]!.dmabuf!;
-      this.#registered(stretch, await pd.regDmabufMr!({ fd, offset, length, access }));
+      this.#registered(stretch, await this.#withRoom(() => pd.regDmabufMr!({ fd, offset, length, access })));
     } else {
-      if ((treat & Treat.COPY) !== 0) this.#bounce(stretch, await arena.alloc(stretch.length));
+      if ((treat & Treat.COPY) !== 0) {
+        this.#bounce(stretch, await this.#withRoom(() => arena.alloc(stretch.length)));
+      }
       if ((treat & Treat.REGISTER) !== 0) {
         const view = stretch.block?.bytes ?? pieces[0]!.view();
-        this.#registered(stretch, await this.#register(view, access));
+        this.#registered(stretch, await this.#withRoom(() => ops.mapSingle(view, access)));
       }
     }
     stretch.reached = true;
   }
 
-  /** Registers; when memory cannot be locked, idle cached regions are given up for it, and once more is tried. */
-  async #register(view: Uint8Array, access: number): Promise<DmaMr> {
+  /** When memory cannot be locked, idle cached regions are given up for it, and once more is tried. */
+  async #withRoom<T>(obtain: () => Promise<T>): Promise<T> {
     const { ops, cache } = this.#source;
     try {
-      return await ops.mapSingle(view, access);
+      return await obtain();
     } catch (error) {
       if (!ops.mappingError(error) || !(await cache.makeRoom())) throw error;
-      return ops.mapSingle(view, access);
+      return obtain();
     }
   }
 

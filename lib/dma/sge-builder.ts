@@ -263,6 +263,7 @@ function keyedSge(piece: Piece): Sge {
       'ERR_RDMA_NEEDS_MR',
       `fragment ${piece.index} (${piece.length} bytes) is ${piece.kind} memory and has no local key; ` +
         'use map(), which copies or registers it, or memory from the arena',
+      { fragment: piece.index },
     );
   }
   return { addr: piece.slab.addr + piece.offset, length: piece.length, lkey: piece.slab.lkey };

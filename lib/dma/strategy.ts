@@ -66,7 +66,7 @@ function refuseDmabuf(t: Transfer): void {
     'EOPNOTSUPP',
     `fragment ${piece.index} is dma-buf memory, and this device does not reach memory of other devices; ` +
       'map it and copy, or use memory of this machine',
-    { errno: -95 },
+    { errno: -95, fragment: piece.index },
   );
 }
 

@@ -99,6 +99,7 @@ export class Mapping implements Mapped {
   readonly total: number;
   /** Post with IBV_SEND_INLINE: keys are ignored. */
   readonly inline: boolean;
+  readonly #toDevice: boolean;
   readonly #decision: Decision;
   readonly #owner: MappingOwner;
   readonly #reach: Reach;
@@ -109,12 +110,13 @@ export class Mapping implements Mapped {
   constructor(decision: Decision, owner: MappingOwner) {
     const { transfer } = decision;
     this.op = transfer.op;
+    this.#toDevice = transfer.op === 'send' || transfer.op === 'write';
     this.total = transfer.total;
     this.inline = decision.row.strategy === 'inline';
     this.#decision = decision;
     this.#owner = owner;
     this.#reach = new Reach(transfer.pieces, decision.stretches, owner, {
-      toDevice: transfer.op === 'send' || transfer.op === 'write',
+      toDevice: this.#toDevice,
       access: accessFor(transfer),
     });
   }
@@ -194,7 +196,7 @@ export class Mapping implements Mapped {
     if (this.#state !== 'mapped') return undefined;
     this.#state = 'retired';
     let failure: RdmaError | undefined;
-    if (status === WcStatus.SUCCESS && (this.op === 'recv' || this.op === 'read')) {
+    if (status === WcStatus.SUCCESS && !this.#toDevice) {
       try {
         this.#reach.syncForCpu(byteLen);
       } catch (error) {

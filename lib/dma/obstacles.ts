@@ -52,6 +52,7 @@ export function uncacheable(t: Transfer): string | undefined {
 
 /** Why one stretch of linked pages cannot serve. */
 export function unlinkable(t: Transfer): string | undefined {
+  if (t.op === 'atomic') return 'the old value of an atomic needs one piece';
   if (!t.means.windows) return 'this protection domain has no windows';
   if (ownSink(t)) return unkeyed(t);
   const bytes = windowBytes(t.pieces);
@@ -63,6 +64,7 @@ export function unlinkable(t: Transfer): string | undefined {
 /** Why an indirect key cannot serve. */
 export function unmkeyable(t: Transfer): string | undefined {
   const { indirectExtents } = t.means;
+  if (t.op === 'atomic') return 'the old value of an atomic needs one piece';
   if (indirectExtents === 0) return 'this device has no indirect memory keys (SgeBuilderOptions.indirect)';
   if (t.pieces.length > indirectExtents)
     return `${t.pieces.length} pieces exceed the ${indirectExtents} extents of an indirect key`;

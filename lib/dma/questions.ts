@@ -8,6 +8,7 @@ import type { Transfer } from './transfer.ts';
 export function sgeLimit(t: Pick<Transfer, 'op' | 'limits' | 'quirks'>): number {
   const { maxSendSge, maxRecvSge, maxReadSge, readSgeSoftLimit = maxReadSge } = t.limits;
   if (t.op === 'recv') return maxRecvSge;
+  if (t.op === 'atomic') return 1;
   if (t.op !== 'read') return maxSendSge;
   return t.quirks.singleSgeRead ? 1 : Math.min(maxSendSge, maxReadSge, readSgeSoftLimit);
 }

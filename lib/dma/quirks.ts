@@ -28,6 +28,11 @@ export interface Quirks {
    * own range: the arena's key would open the arena to the peer. @see RFC 5040 §4.4, kernel rdma_rw_io_needs_mr()
    */
   readonly sinkNeedsOwnMr: boolean;
+  /**
+   * Only plain SEND and WRITE can be inline: an inline SEND_WITH_INV stays in the queue for ever.
+   * @see siw_qp_tx.c, `siw_activate_tx_from_sq`
+   */
+  readonly plainInline: boolean;
 }
 
 const none: Quirks = {
@@ -35,6 +40,7 @@ const none: Quirks = {
   signalFrom: Number.POSITIVE_INFINITY,
   singleSgeRead: false,
   sinkNeedsOwnMr: false,
+  plainInline: false,
 };
 const iwarp: Quirks = { ...none, singleSgeRead: true, sinkNeedsOwnMr: true };
 const siw: Quirks = {
@@ -42,6 +48,7 @@ const siw: Quirks = {
   signalFrom: PAGE_BYTES,
   singleSgeRead: true,
   sinkNeedsOwnMr: false,
+  plainInline: true,
 };
 
 /** The quirks of a device. */

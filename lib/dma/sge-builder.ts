@@ -42,6 +42,8 @@ export interface MapOptions {
   readonly force?: ForceStrategy | undefined;
   /** The memory will be used again: register its buffers to stay, already the first time. */
   readonly reuse?: boolean | undefined;
+  /** The work request cannot carry the bytes itself: never the inline strategy. */
+  readonly noInline?: boolean | undefined;
 }
 
 /** Default {@link SgeBuilderOptions.bounceMax}, bytes. */
@@ -49,6 +51,11 @@ export const DEFAULT_BOUNCE_MAX = 64 * 1024;
 
 /** Default {@link SgeBuilderOptions.chainMax}, work requests. */
 export const DEFAULT_CHAIN_MAX = 16;
+
+const operations: ReadonlySet<DmaOp> = new Set(['send', 'recv', 'write', 'read', 'atomic']);
+
+/** What an atomic operation works on, and brings back. @see InfiniBand Architecture Specification 9.4.5 */
+const ATOMIC_BYTES = 8;
 
 const noOptions: MapOptions = {};
 
@@ -231,7 +238,8 @@ export class SgeBuilder implements MappingOwner {
   _transfer(op: DmaOp, pieces: readonly Piece[], total: number, options: MapOptions = noOptions): Transfer {
     const { limits, thresholds, quirks } = this;
     const means = options.reuse === true ? this.#eagerMeans : this.#means;
-    return { op, pieces, total, limits, thresholds, quirks, means, remoteAddr: options.remoteAddr ?? 0 };
+    const { remoteAddr = 0, noInline = false } = options;
+    return { op, pieces, total, limits, thresholds, quirks, means, remoteAddr, noInline };
   }
 
   #mapping(op: DmaOp, fragments: Fragments, options: MapOptions): Mapping {
@@ -241,13 +249,19 @@ export class SgeBuilder implements MappingOwner {
   }
 
   #decide(op: DmaOp, fragments: Fragments, options: MapOptions): Decision {
-    if (op !== 'send' && op !== 'recv' && op !== 'write' && op !== 'read') {
+    if (!operations.has(op)) {
       throw invalidArgument(
         'ERR_INVALID_ARG_VALUE',
-        `op must be 'send', 'recv', 'write' or 'read', got ${String(op)}`,
+        `op must be one of ${[...operations].join(', ')}, got ${String(op)}`,
       );
     }
     const { pieces, total } = toPieces(fragments, this.pd);
+    if (op === 'atomic' && total !== ATOMIC_BYTES) {
+      throw invalidArgument(
+        'ERR_INVALID_ARG_VALUE',
+        `an atomic brings ${ATOMIC_BYTES} bytes, and the fragments have ${total}`,
+      );
+    }
     try {
       return decide(this._transfer(op, pieces, total, options), options.force ?? this.#force);
     } catch (error) {

@@ -50,9 +50,14 @@ export const table: readonly Row[] = [
   {
     row: 1,
     strategy: 'inline',
-    when: (t) => (t.op === 'send' || t.op === 'write') && t.total <= t.limits.maxInlineData && !hasDmabuf(t),
+    when: (t) =>
+      (t.op === 'send' || t.op === 'write') &&
+      t.total <= t.limits.maxInlineData &&
+      !t.noInline &&
+      !hasDmabuf(t),
     impossible: (t) => {
       if (t.op !== 'send' && t.op !== 'write') return `only send and write can be inline, not ${t.op}`;
+      if (t.noInline) return 'this device takes only plain send and write inline';
       if (hasDmabuf(t)) return 'the CPU does not reach dma-buf memory';
       return t.total <= t.limits.maxInlineData
         ? undefined

@@ -89,6 +89,8 @@ export interface Transfer {
   readonly means: Means;
   /** Remote address of the first byte, 0 when there is none or it is not known. */
   readonly remoteAddr: number;
+  /** Its work request cannot carry the bytes itself. */
+  readonly noInline: boolean;
 }
 
 /** How one piece is reached; bits. 0: by the local key of the slab it lies in. */

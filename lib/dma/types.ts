@@ -10,8 +10,8 @@ export interface Sge {
   readonly lkey: number;
 }
 
-/** The data operations a fragment list can be mapped for. */
-export type DmaOp = 'send' | 'recv' | 'write' | 'read';
+/** The data operations a fragment list can be mapped for; of an atomic, the 8 bytes for the old value. */
+export type DmaOp = 'send' | 'recv' | 'write' | 'read' | 'atomic';
 
 /** The transport of a device; `@see ibv_query_device(3)`. */
 export type Transport = 'ib' | 'iwarp' | 'unknown';
@@ -53,6 +53,12 @@ export interface DmaDevice {
     };
     /** The device can reach memory of other devices (dma-buf). */
     readonly dmaBuf: boolean;
+    /** ATOMIC_CMP_AND_SWP and ATOMIC_FETCH_AND_ADD. */
+    readonly hasAtomics: boolean;
+    /** SEND_WITH_IMM and RDMA_WRITE_WITH_IMM. */
+    readonly immediateData: boolean;
+    /** SEND_WITH_INV. */
+    readonly sendWithInvalidate: boolean;
   };
   /** activeMtu in bytes. */
   queryPort(port: number): { readonly activeMtu: number };

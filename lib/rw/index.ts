@@ -1,4 +1,4 @@
 // The read/write context.
 
-export { RwContext, type RwContextOptions, type RwOptions } from './rw-context.ts';
-export type { RemoteMemory, RwResult } from './types.ts';
+export { RwContext, type RwContextOptions } from './rw-context.ts';
+export type { RemoteMemory, RwOptions, RwResult } from './types.ts';

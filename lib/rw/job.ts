@@ -2,7 +2,13 @@
 
 import type { Mapped } from '../dma/mapping.ts';
 import { WcStatus, wcError } from '../errors.ts';
+import { WcOpcode } from '../verbs/constants.ts';
+import type { WrHeader } from './header.ts';
 import type { RwQp, RwResult } from './types.ts';
+
+/** Flags of completions (enum ibv_wc_flags). */
+const WC_WITH_IMM = 2;
+const WC_WITH_INV = 8;
 
 /** What a job tells its queue. @internal */
 export interface JobOwner {
@@ -19,8 +25,8 @@ export class Job {
   mapping: Mapped | undefined;
   /** Counts the context's calls. */
   readonly order: number;
-  readonly remoteAddr: number;
-  readonly rkey: number;
+  /** What its work requests say. */
+  readonly header: WrHeader;
   readonly signal: AbortSignal | undefined;
   next: Job | undefined;
   /** Given to the queue pair for every work request of the job. */
@@ -32,22 +38,21 @@ export class Job {
   #status: number = WcStatus.SUCCESS;
   #vendorErr = 0;
   #byteLen = 0;
+  #arrival: Partial<RwResult> | undefined;
   /** Set when the rest of the job could not be posted. */
   #postError: unknown;
 
   constructor(
     owner: JobOwner,
     order: number,
-    remoteAddr: number,
-    rkey: number,
+    header: WrHeader,
     signal: AbortSignal | undefined,
     resolve: (result: RwResult) => void,
     reject: (error: unknown) => void,
   ) {
     this.#owner = owner;
     this.order = order;
-    this.remoteAddr = remoteAddr;
-    this.rkey = rkey;
+    this.header = header;
     this.signal = signal;
     this.#resolve = resolve;
     this.#reject = reject;
@@ -79,9 +84,23 @@ export class Job {
   #onRetired(status: number, byteLen: number, wc: number): void {
     this.#outstanding--;
     if (status !== WcStatus.SUCCESS) this.#noteFailure(status, wc);
-    else if (byteLen > 0) this.#byteLen = byteLen;
+    else if (this.mapping!.op === 'recv') this.#noteArrival(byteLen, wc);
     if (this.#outstanding === 0) this.#settle();
     this.#owner.retired(1);
+  }
+
+  #noteArrival(byteLen: number, wc: number): void {
+    const { ring } = this.#owner.qp.recvCq;
+    const flags = ring.flags(wc);
+    const written = ring.opcode(wc) === WcOpcode.RECV_RDMA_WITH_IMM;
+    if (!written) this.#byteLen = byteLen;
+    if ((flags & (WC_WITH_IMM | WC_WITH_INV)) === 0) return;
+    const value = ring.immData(wc);
+    this.#arrival = {
+      ...((flags & WC_WITH_IMM) === 0 ? undefined : { immData: value }),
+      ...((flags & WC_WITH_INV) === 0 ? undefined : { invalidatedRkey: value }),
+      ...(written ? { writtenBytes: byteLen } : undefined),
+    };
   }
 
   /** Keeps the first status that is not a flush: that one is the cause, flushes are what follows from it. */
@@ -103,7 +122,7 @@ export class Job {
     if (this.#postError !== undefined) this.#reject(this.#postError);
     else if (status !== WcStatus.SUCCESS) this.#reject(this.#wcError(status, mapping));
     else if (failure !== undefined) this.#reject(failure);
-    else this.#resolve({ bytes, strategy: mapping.strategy });
+    else this.#resolve({ bytes, strategy: mapping.strategy, ...this.#arrival });
   }
 
   #wcError(status: number, mapping: Mapped): Error {

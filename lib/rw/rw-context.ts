@@ -3,14 +3,14 @@
 import { DmaBatch } from '../dma/batch.ts';
 import type { Fragments } from '../dma/fragments.ts';
 import { chained, type Mapped, slotsOf } from '../dma/mapping.ts';
-import { SgeBuilder, type SgeBuilderOptions } from '../dma/sge-builder.ts';
-import type { ForceStrategy } from '../dma/transfer.ts';
+import { type MapOptions, SgeBuilder, type SgeBuilderOptions } from '../dma/sge-builder.ts';
 import type { DmaOp } from '../dma/types.ts';
 import { invalidArgument, RdmaError, WcStatus } from '../errors.ts';
-import { Opcode, SendFlags } from '../verbs/constants.ts';
+import { Opcode } from '../verbs/constants.ts';
 import type { RecvWr, SendWr } from '../verbs/work-request.ts';
+import { atomicHeader, fillSend, headerOf, type WrHeader } from './header.ts';
 import { Job } from './job.ts';
-import type { RemoteMemory, RwQp, RwResult } from './types.ts';
+import type { RemoteMemory, RwOptions, RwQp, RwResult } from './types.ts';
 import { WorkQueue } from './work-queue.ts';
 
 /** Options of {@link RwContext}: those of its {@link SgeBuilder}, or a builder to share. */
@@ -18,25 +18,6 @@ export interface RwContextOptions extends SgeBuilderOptions {
   readonly builder?: SgeBuilder;
 }
 
-/** Options of one operation. */
-export interface RwOptions {
-  /** Take this strategy; throws where it is impossible. */
-  readonly force?: ForceStrategy;
-  /** The memory will be used again: register foreign buffers to stay, already the first time. */
-  readonly reuse?: boolean;
-  /**
-   * Of a write: a message that is sent behind it, in the same list of work requests. The peer has all of the bytes when
-   * it receives the message; the write resolves when the message has gone.
-   */
-  readonly message?: Fragments;
-  /**
-   * Gives up an operation that still waits for its turn; noticed when the turn comes. What has been posted cannot be
-   * taken back from the device.
-   */
-  readonly signal?: AbortSignal;
-}
-
-const opcodes = { send: Opcode.SEND, write: Opcode.RDMA_WRITE, read: Opcode.RDMA_READ } as const;
 const noOptions: RwOptions = {};
 
 /**
@@ -72,7 +53,7 @@ export class RwContext {
       // The answer to a request must find the receive that was called before it.
       barrier: () => this.#recv.firstUnmapped,
       failed: () => this.#fail(),
-      fill: (job, wrs) => this.#fillSend(job, wrs),
+      fill: (job, wrs) => fillSend(job.mapping!, job.header, wrs),
       post: (wrs, onRetired) => qp.postSend(wrs, onRetired),
     });
     this.#recv = new WorkQueue(qp, {
@@ -98,11 +79,11 @@ export class RwContext {
 
   /** RDMA READ: fills [fragments], in order, from the peer's memory. */
   read(
-    fragments: Fragments | DmaBatch | DmaBatch,
+    fragments: Fragments | DmaBatch,
     remote: RemoteMemory,
     options: RwOptions = noOptions,
   ): Promise<RwResult> {
-    return this.#submit('read', fragments, remote, options);
+    return this.#start('read', fragments, remote, options);
   }
 
   /**
@@ -114,12 +95,12 @@ export class RwContext {
     remote: RemoteMemory,
     options: RwOptions = noOptions,
   ): Promise<RwResult> {
-    return this.#submit('write', fragments, remote, options);
+    return this.#start('write', fragments, remote, options);
   }
 
   /** SEND: one message of [fragments], into the receive that the peer posted first. */
   send(fragments: Fragments | DmaBatch, options: RwOptions = noOptions): Promise<RwResult> {
-    return this.#submit('send', fragments, undefined, options);
+    return this.#start('send', fragments, undefined, options);
   }
 
   /**
@@ -129,7 +110,44 @@ export class RwContext {
    * what this context sends after it waits for that.
    */
   recv(fragments: Fragments | DmaBatch, options: RwOptions = noOptions): Promise<RwResult> {
-    return this.#submit('recv', fragments, undefined, options);
+    if (this.qp.srq !== undefined) {
+      throw new RdmaError(
+        'EINVAL',
+        'this queue pair takes its receives from a shared receive queue: post them to its srq',
+        { qpNum: this.qp.qpNum },
+      );
+    }
+    return this.#start('recv', fragments, undefined, options);
+  }
+
+  /**
+   * Adds [add] to the 8 bytes at [remote], in one step (ATOMIC_FETCH_AND_ADD); the sum wraps. Resolves with what was there
+   * before. The peer's memory must allow REMOTE_ATOMIC, and its address be divisible by 8.
+   *
+   * @param add 64 bits; a negative number subtracts
+   * @throws RdmaError EOPNOTSUPP where the device has no atomics, as on iWARP
+   */
+  fetchAdd(
+    remote: RemoteMemory,
+    add: number | bigint,
+    options: Pick<RwOptions, 'signal'> = noOptions,
+  ): Promise<bigint> {
+    return this.#atomic(atomicHeader(remote, add, undefined, this.builder.pd.device), options);
+  }
+
+  /**
+   * Puts [replacement] into the 8 bytes at [remote] if [expected] is there, in one step (ATOMIC_CMP_AND_SWP). Resolves with
+   * what was there before: the swap was made if it equals [expected].
+   *
+   * @throws RdmaError as {@link fetchAdd}
+   */
+  compareAndSwap(
+    remote: RemoteMemory,
+    expected: number | bigint,
+    replacement: number | bigint,
+    options: Pick<RwOptions, 'signal'> = noOptions,
+  ): Promise<bigint> {
+    return this.#atomic(atomicHeader(remote, expected, replacement, this.builder.pd.device), options);
   }
 
   /**
@@ -141,20 +159,35 @@ export class RwContext {
     await Promise.all(this.#mapping);
   }
 
-  #submit(
-    op: DmaOp,
+  #start(
+    op: Exclude<DmaOp, 'atomic'>,
     fragments: Fragments | DmaBatch,
     remote: RemoteMemory | undefined,
     options: RwOptions,
   ): Promise<RwResult> {
     const { signal } = options;
-    const remoteAddr = remote === undefined ? 0 : checkAddr(remote.addr);
-    const rkey = remote === undefined ? 0 : checkKey(remote.rkey);
+    const header = headerOf(op, remote, options, this.builder.pd.device);
     signal?.throwIfAborted();
-    const mapping = this.#mapAll(op, fragments, remoteAddr, options);
+    return this.#submit(op, header, this.#mapAll(op, fragments, header, options), signal);
+  }
+
+  /** The device puts the old value into an arena slot: the bounce block of these 8 bytes. */
+  #atomic(header: WrHeader, { signal }: Pick<RwOptions, 'signal'>): Promise<bigint> {
+    signal?.throwIfAborted();
+    const old = new BigUint64Array(1);
+    const mapping = this.builder.mapOrWait('atomic', old, { force: 'bounce' });
+    return this.#submit('atomic', header, mapping, signal).then(() => old[0]!);
+  }
+
+  #submit(
+    op: DmaOp,
+    header: WrHeader,
+    mapping: Mapped | Promise<Mapped>,
+    signal: AbortSignal | undefined,
+  ): Promise<RwResult> {
     const queue = op === 'recv' ? this.#recv : this.#send;
     return new Promise((resolve, reject) => {
-      const job = new Job(queue, this.#calls++, remoteAddr, rkey, signal, resolve, reject);
+      const job = new Job(queue, this.#calls++, header, signal, resolve, reject);
       if (!(mapping instanceof Promise)) {
         job.mapping = mapping;
         queue.push(job);
@@ -181,17 +214,17 @@ export class RwContext {
   #mapAll(
     op: DmaOp,
     fragments: Fragments | DmaBatch,
-    remoteAddr: number,
+    { remoteAddr, opcode }: WrHeader,
     options: RwOptions,
   ): Mapped | Promise<Mapped> {
-    const head = this.#map(op, fragments, remoteAddr, options);
+    // Some devices wedge on an inline SEND_WITH_INV.
+    const noInline = opcode === Opcode.SEND_WITH_INV && this.builder.quirks.plainInline;
     const { message } = options;
-    if (message === undefined) return head;
+    if (message === undefined) return this.#map(op, fragments, { remoteAddr, noInline, ...options });
+    const head = this.#map(op, fragments, { remoteAddr, ...options });
     let tail: Mapped | Promise<Mapped>;
     try {
-      if (op !== 'write')
-        throw invalidArgument('ERR_INVALID_ARG_VALUE', `options.message is for a write, not for a ${op}`);
-      tail = this.#map('send', message, 0, {});
+      tail = this.#map('send', message, { noInline });
     } catch (error) {
       undo(head);
       throw error;
@@ -218,19 +251,12 @@ export class RwContext {
     );
   }
 
-  #map(
-    op: DmaOp,
-    fragments: Fragments | DmaBatch,
-    remoteAddr: number,
-    { force, reuse }: RwOptions,
-  ): Mapped | Promise<Mapped> {
-    if (!(fragments instanceof DmaBatch)) {
-      return this.builder.mapOrWait(op, fragments, { remoteAddr, force, reuse });
-    }
+  #map(op: DmaOp, fragments: Fragments | DmaBatch, options: MapOptions): Mapped | Promise<Mapped> {
+    if (!(fragments instanceof DmaBatch)) return this.builder.mapOrWait(op, fragments, options);
     if (fragments.builder.pd !== this.builder.pd) {
       throw invalidArgument('ERR_INVALID_ARG_VALUE', 'the batch was mapped for another protection domain');
     }
-    return fragments._map(op, remoteAddr);
+    return fragments._map(op, options.remoteAddr ?? 0);
   }
 
   #fail(): void {
@@ -245,54 +271,10 @@ export class RwContext {
       // Closed meanwhile: everything has been flushed then.
     }
   }
-
-  #fillSend(job: Job, wrs: SendWr[]): void {
-    const mapping = job.mapping!;
-    fill(mapping, job.remoteAddr, job.rkey, mapping.tail === undefined, wrs);
-    if (mapping.tail !== undefined) fill(mapping.tail, 0, 0, true, wrs);
-  }
 }
 
 /** Lets go of a mapping of which nothing is posted. */
 function undo(mapping: Mapped | Promise<Mapped>): void {
   if (mapping instanceof Promise) mapping.then(undo, () => undefined);
   else mapping.retire(WcStatus.WR_FLUSH_ERR);
-}
-
-/** Appends the work requests of [mapping]; the last of all is signalled. */
-function fill(mapping: Mapped, remoteAddr: number, rkey: number, isLast: boolean, wrs: SendWr[]): void {
-  const opcode = opcodes[mapping.op as keyof typeof opcodes];
-  const base = mapping.inline ? SendFlags.INLINE : 0;
-  const list = mapping.wrs;
-  const last = isLast ? list.length - 1 : list.length;
-  for (let i = 0; i < list.length; i++) {
-    const { sges, offset, signal } = list[i]!;
-    const flags = i === last || signal ? base | SendFlags.SIGNALED : base;
-    if (mapping.inlineBytes === undefined) {
-      wrs.push({ opcode, sges, flags, remoteAddr: remoteAddr + offset, rkey } as SendWr);
-    } else {
-      wrs.push({ opcode, inline: mapping.inlineBytes, flags, remoteAddr, rkey } as SendWr);
-    }
-  }
-}
-
-function checkAddr(addr: number | bigint): number {
-  const value = typeof addr === 'bigint' ? Number(addr) : addr;
-  if (!Number.isSafeInteger(value) || value < 0) {
-    throw invalidArgument(
-      'ERR_OUT_OF_RANGE',
-      `remote.addr must be an address from 0 to 2^53 - 1, got ${addr}`,
-    );
-  }
-  return value;
-}
-
-function checkKey(rkey: number): number {
-  if (!Number.isInteger(rkey) || rkey < 0 || rkey > 0xffffffff) {
-    throw invalidArgument(
-      'ERR_OUT_OF_RANGE',
-      `remote.rkey must be an integer from 0 to 2^32 - 1, got ${rkey}`,
-    );
-  }
-  return rkey;
 }

@@ -133,7 +133,13 @@ export class FakePd implements DmaPd {
       name: `fake-${provider}`,
       provider,
       transport,
-      caps: { odp: { explicit: odp, rc }, dmaBuf },
+      caps: {
+        odp: { explicit: odp, rc },
+        dmaBuf,
+        hasAtomics: transport === 'ib',
+        immediateData: transport === 'ib',
+        sendWithInvalidate: true,
+      },
       queryPort: () => ({ activeMtu: 4096 }),
     };
   }
@@ -197,6 +203,11 @@ export class FakePd implements DmaPd {
   }
 }
 
+/** A ring of completions with nothing but an error code. */
+function completions(vendorErr: number) {
+  return { opcode: () => 128, flags: () => 0, immData: () => 0, vendorErr: () => vendorErr };
+}
+
 interface Posted {
   readonly wr: SendWr;
   readonly retired: OnRetired | null;
@@ -208,8 +219,8 @@ export class FakeQp implements RwQp {
   readonly peer: FakePd;
   readonly qpNum = 7;
   readonly caps: RwQp['caps'];
-  readonly sendCq = { ring: { vendorErr: () => 42 } };
-  readonly recvCq = { ring: { vendorErr: () => 43 } };
+  readonly sendCq = { ring: completions(42) };
+  readonly recvCq = { ring: completions(43) };
   /** What each call of postSend was given. */
   readonly calls: SendWr[][] = [];
   readonly messages: Buffer[] = [];

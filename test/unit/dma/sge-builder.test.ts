@@ -245,7 +245,7 @@ describe('SgeBuilder', () => {
     expect(() => new SgeBuilder(qp, { bounceMax: 2 ** 27 })).toThrow(/bounceMax/);
     expect(() => new SgeBuilder(qp, { chainMax: 0 })).toThrow(/chainMax/);
     expect(() => new SgeBuilder(qp, { arena: new Arena(new FakePd()) })).toThrow(/another protection domain/);
-    expect(() => new SgeBuilder(qp).plan('pull' as 'read', [])).toThrow(/op must be 'send'/);
+    expect(() => new SgeBuilder(qp).plan('pull' as 'read', [])).toThrow(/op must be one of send/);
   });
 
   it('planning changes nothing', () => {

@@ -341,6 +341,18 @@ export class CmId extends EventEmitter<CmIdEvents> {
     return joinMulticast(this.#core, address, options);
   }
 
+  /** The id keeps the process alive while it listens, connects or is connected (the default). */
+  ref(): this {
+    this.#core.setRef(true);
+    return this;
+  }
+
+  /** The id does not keep the process alive. */
+  unref(): this {
+    this.#core.setRef(false);
+    return this;
+  }
+
   /** @see CmOptions.tos */
   setTos(tos: number): void {
     option.setTos(this.#core, tos);

@@ -100,6 +100,7 @@ export class IdCore implements CmEventTarget {
   readonly #owner: IdOwner;
   #pending: Pending | undefined;
   #active = false;
+  #ref = true;
   #known: NativeIdDescription = { device: '' };
 
   constructor(handle: number, channel: EventChannel, portSpace: PortSpace, state: CmIdState, owner: IdOwner) {
@@ -166,7 +167,14 @@ export class IdCore implements CmEventTarget {
   setActive(active: boolean): void {
     if (this.#active === active) return;
     this.#active = active;
-    this.channel._addActive(active ? 1 : -1);
+    if (this.#ref) this.channel._addActive(active ? 1 : -1);
+  }
+
+  /** Whether the id keeps the process alive while it is active. */
+  setRef(ref: boolean): void {
+    if (this.#ref === ref) return;
+    this.#ref = ref;
+    if (this.#active) this.channel._addActive(ref ? 1 : -1);
   }
 
   migrate(channel: EventChannel): void {

@@ -1,12 +1,13 @@
 /**
- * A program for cycles.test.ts, and for a long run by hand: connects and closes many times, and says what has been left
- * behind. Arguments: device, host, count.
+ * A program for cycles.test.ts and long.ts: connects and closes many times, and says what has been left behind.
+ * Arguments: device, host, cycles that are made before the first look, cycles that count.
  */
 import { CmId, liveObjects, Opcode } from '../../../lib/index.ts';
 import { ALL, DEPTH, type End, open, serve } from './connection.ts';
 import { kernelObjects, openFds, processMemory, settled, stable } from './resources.ts';
 
-const [device, host, count] = process.argv.slice(2) as [string, string, string];
+const [device, host] = process.argv.slice(2) as [string, string];
+const [warmUp, count] = process.argv.slice(4).map(Number) as [number, number];
 /** Connections at a time. */
 const LANES = 4;
 const collect = (globalThis as unknown as { gc: () => void }).gc;
@@ -53,20 +54,20 @@ const rss = () => {
   return processMemory('VmRSS');
 };
 
-// The first half: the pools of V8, malloc and librdmacm find their size.
-await cycles(Number(count) / 2);
+const STEPS = 10;
+
+// The pools of V8, malloc and librdmacm find their size.
+await cycles(warmUp);
 const before = await stable(counts);
-const rssBefore = rss();
-const ms = await cycles(Number(count) / 2);
+const rssKiB = [rss()];
+let ms = 0;
+for (let step = 1; step <= STEPS; step += 1) {
+  ms += await cycles(Math.floor((count * step) / STEPS) - Math.floor((count * (step - 1)) / STEPS));
+  rssKiB.push(rss());
+}
 const after = await settled(counts, before);
 console.log(
-  JSON.stringify({
-    count: Number(count),
-    msPerCycle: (2 * ms) / Number(count),
-    before,
-    after,
-    rssGrowthKiB: rss() - rssBefore,
-  }),
+  JSON.stringify({ count, msPerCycle: Math.round((100 * ms) / count) / 100, before, after, rssKiB }),
 );
 await end.close();
 await server.close();

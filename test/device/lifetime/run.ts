@@ -1,6 +1,7 @@
 /** Runs the programs of this directory, each in a process of its own: what a test does to a process must not end the tests. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+import { packageRoot } from '../../../tools/softrdma/paths.ts';
 
 /** How a process ended, and what it said. */
 export interface Ended {
@@ -22,8 +23,13 @@ export interface Running {
 export const HANG_MS = 150_000;
 
 /** Starts dist/test/device/lifetime/[program].js with these arguments. */
-export function startProgram(program: string, args: readonly string[], nodeFlags: string[] = []): Running {
-  const file = fileURLToPath(new URL(`../../../dist/test/device/lifetime/${program}.js`, import.meta.url));
+export function startProgram(
+  program: string,
+  args: readonly string[],
+  nodeFlags: string[] = [],
+  limitMs = HANG_MS,
+): Running {
+  const file = join(packageRoot, 'dist/test/device/lifetime', `${program}.js`);
   const child = spawn(process.execPath, ['--expose-gc', ...nodeFlags, file, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -36,9 +42,9 @@ export function startProgram(program: string, args: readonly string[], nodeFlags
     err += data;
   });
   const timer = setTimeout(() => {
-    err += `(killed after ${HANG_MS} ms)`;
+    err += `(killed after ${limitMs} ms)`;
     child.kill('SIGKILL');
-  }, HANG_MS);
+  }, limitMs);
   const ended = new Promise<Ended>((resolve) => {
     child.on('close', (code, signal) => {
       clearTimeout(timer);

@@ -16,7 +16,7 @@ describe.each(devices)('worker threads on $name', { timeout: HANG_MS + 5000 }, (
     expect(works).toBe(true);
   });
 
-  // `node dist/test/device/lifetime/workers.js many DEVICE ADDRESS 100` is the same with a hundred: minutes here.
+  // A thread and its modules take half a second in a kernel of one processor: `npm run test:lifetime` starts a hundred.
   it('come and go', async () => {
     const { out, ...end } = await runProgram('workers', ['many', name, host, '10']);
     expect(end).toEqual({ code: 0, signal: null, err: '' });

@@ -2,9 +2,11 @@
 
 namespace rdma {
 
-PinTable::PinTable(uint32_t capacity, uint32_t max_pins)
+PinTable::PinTable(uint32_t capacity, uint32_t max_pins, uint32_t first)
     : mask_(capacity - 1),
       max_pins_(max_pins),
+      head_(first),
+      tail_(first),
       pins_(size_t{capacity} * max_pins),
       counts_(capacity),
       states_(capacity, State::kDone) {}

@@ -14,8 +14,8 @@ namespace rdma {
 /// waits for its response (kernel sw/siw/siw_qp_tx.c siw_qp_sq_process).
 class PinTable {
  public:
-  /// Every work request can hold [max_pins] objects.
-  PinTable(uint32_t capacity, uint32_t max_pins);
+  /// Every work request can hold [max_pins] objects. The first one will be [first].
+  PinTable(uint32_t capacity, uint32_t max_pins, uint32_t first = 0);
 
   uint32_t tail() const noexcept { return tail_; }
   uint32_t outstanding() const noexcept { return tail_ - head_; }
@@ -50,8 +50,8 @@ class PinTable {
 
   uint32_t mask_;
   const uint32_t max_pins_;
-  uint32_t head_ = 0;
-  uint32_t tail_ = 0;
+  uint32_t head_;
+  uint32_t tail_;
   std::vector<Pinnable*> pins_;
   std::vector<uint16_t> counts_;
   std::vector<State> states_;

@@ -1,0 +1,16 @@
+# sanitize(target "address") builds with AddressSanitizer and UndefinedBehaviorSanitizer, sanitize(target "thread") with
+# ThreadSanitizer. A report ends the process.
+function(sanitize target)
+  set(sanitizer "${ARGN}")
+  if(sanitizer STREQUAL "")
+    return()
+  elseif(sanitizer STREQUAL "address")
+    set(flags -fsanitize=address,undefined -fno-sanitize-recover=all)
+  elseif(sanitizer STREQUAL "thread")
+    set(flags -fsanitize=thread)
+  else()
+    message(FATAL_ERROR "SANITIZE is address or thread, not ${sanitizer}")
+  endif()
+  target_compile_options(${target} PRIVATE ${flags} -fno-omit-frame-pointer)
+  target_link_options(${target} PRIVATE ${flags})
+endfunction()

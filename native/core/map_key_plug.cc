@@ -1,5 +1,6 @@
 #include "map_key_plug.h"
 
+#include <cstdint>
 #include <map>
 #include <mutex>
 #include <utility>
@@ -15,34 +16,63 @@ namespace {
 constexpr int kBelow = 8192;
 constexpr int kAcross = 16384;
 
-/// A member, unlike what a deleter has captured, goes with the last who holds it and not with those who know
-/// it.
 struct Plug {
-  ContextPtr context;
-  ibv_cq* cq;
-
-  Plug(ContextPtr of, ibv_cq* made) : context(std::move(of)), cq(made) {}
-  ~Plug() { ibv_destroy_cq(cq); }
-  Plug(const Plug&) = delete;
-  Plug& operator=(const Plug&) = delete;
+  ibv_cq* cq = nullptr;
+  uint32_t holders = 0;
 };
 
-std::mutex plugs_lock;
-std::map<ibv_context*, std::weak_ptr<Plug>> plugs;
+/// Counted under the lock, not by shared pointers: a plug that the last holder lets go of must be gone before
+/// the next one is made, which would come to lie behind it.
+struct Plugs {
+  std::mutex mutex;
+  std::map<ibv_context*, Plug> of_context;
+};
+
+/// Never destroyed: a thread may let go of a plug while the process ends.
+Plugs& ThePlugs() {
+  static auto* plugs = new Plugs;
+  return *plugs;
+}
+
+class Holder {
+ public:
+  explicit Holder(ContextPtr context) : context_(std::move(context)) {}
+  ~Holder() {
+    Plugs& plugs = ThePlugs();
+    const std::lock_guard guard(plugs.mutex);
+    const auto it = plugs.of_context.find(context_.get());
+    if (--it->second.holders != 0) return;
+    ibv_destroy_cq(it->second.cq);
+    plugs.of_context.erase(it);
+  }
+  Holder(const Holder&) = delete;
+  Holder& operator=(const Holder&) = delete;
+
+ private:
+  const ContextPtr context_;
+};
+
+ibv_cq* MakePlug(ibv_context* context) {
+  ibv_cq* below = ibv_create_cq(context, kBelow, nullptr, nullptr, 0);
+  ibv_cq* across = ibv_create_cq(context, kAcross, nullptr, nullptr, 0);
+  if (below != nullptr) ibv_destroy_cq(below);
+  return across;
+}
 
 }  // namespace
 
 std::shared_ptr<void> PlugMapKey(const ContextPtr& context) {
-  const std::lock_guard guard(plugs_lock);
-  std::weak_ptr<Plug>& known = plugs[context.get()];
-  if (std::shared_ptr<Plug> plug = known.lock()) return plug;
-  ibv_cq* below = ibv_create_cq(context.get(), kBelow, nullptr, nullptr, 0);
-  ibv_cq* across = ibv_create_cq(context.get(), kAcross, nullptr, nullptr, 0);
-  if (below != nullptr) ibv_destroy_cq(below);
-  if (across == nullptr) return nullptr;
-  auto plug = std::make_shared<Plug>(context, across);
-  known = plug;
-  return plug;
+  Plugs& plugs = ThePlugs();
+  const std::lock_guard guard(plugs.mutex);
+  Plug& plug = plugs.of_context[context.get()];
+  if (plug.cq == nullptr) plug.cq = MakePlug(context.get());
+  if (plug.cq == nullptr) {
+    plugs.of_context.erase(context.get());
+    return nullptr;
+  }
+  auto holder = std::make_shared<Holder>(context);
+  ++plug.holders;
+  return holder;
 }
 
 }  // namespace rdma

@@ -44,13 +44,17 @@ class Connection {
   static constexpr uint32_t kDepth = 16;
   static constexpr size_t kBytes = 1 << 16;
 
-  explicit Connection(const TestDevice& test)
+  /// Whether the completion queue has its completion channel for itself.
+  enum class Channel { kOwn, kShared };
+
+  explicit Connection(const TestDevice& test, Channel completions = Channel::kOwn)
       : device(Device::Open(test.name)),
         pd(ProtectionDomain::Alloc(device)),
         channel(EventChannel::Create()),
         memory(kBytes) {
     CompletionQueueSpec cq_spec;
     cq_spec.cqe = 8 * kDepth;
+    if (completions == Channel::kShared) cq_spec.channel = CompletionChannel::Create(device);
     cq = CompletionQueue::Create(device, cq_spec);
     const int access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ;
     RegionRequest request;

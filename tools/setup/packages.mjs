@@ -45,6 +45,17 @@ export const HELPER = [
   { name: 'C library headers', debian: 'libc6-dev', files: ['/usr/include/stdio.h'] },
 ];
 
+/** What building the core's own tests takes, and the addon with sanitizers. @type {Need[]} */
+export const TEST = [
+  { name: 'CMake', debian: 'cmake', commands: ['cmake'] },
+  { name: 'doctest', debian: 'doctest-dev', files: ['/usr/include/doctest/doctest.h'] },
+  ...['asan', 'ubsan', 'tsan'].map((name) => ({
+    name: `g++'s lib${name}`,
+    debian: 'g++',
+    files: [`/usr/lib/gcc/*/*/lib${name}.so|/usr/lib64/lib${name}.so*|/usr/lib/lib${name}.so`],
+  })),
+];
+
 /** What building the softrdma kernel takes. @type {Need[]} */
 export const KERNEL = [
   ...HELPER,

@@ -104,7 +104,7 @@ function installModules() {
 }
 
 /** Where this Node.js's headers are, if they came with it: node-gyp downloads them otherwise. */
-function headersDir() {
+export function headersDir() {
   if (process.env.npm_config_nodedir) return process.env.npm_config_nodedir;
   const prefix = dirname(dirname(realpathSync(process.execPath)));
   const header = join(prefix, 'include', 'node', 'node_version.h');

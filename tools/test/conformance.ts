@@ -44,7 +44,7 @@ async function main(options: { update?: boolean; test?: string }): Promise<void>
   const update = options.update === true;
   const env = update ? { ...process.env, CONFORMANCE_RECORD: '1' } : process.env;
   const only = options.test === undefined ? [] : ['-t', options.test];
-  const { report, status } = await runVitest('device', 'soft', ['test/conformance/', ...only], env);
+  const { report, status } = await runVitest('device', 'soft', ['test/conformance/', ...only], { env });
   if (report === undefined || status !== 0) {
     process.exitCode = 1;
     if (update) process.stdout.write('Nothing recorded: only what ends without a failure can be.\n');

@@ -3,6 +3,7 @@
  * total at the end. Arguments: `--device host`, `--only host|device`, and patterns of test files.
  */
 import { Command, Option } from 'commander';
+import { buildCoreTests, sanitizers } from './native.ts';
 import { type JsonReport, type Project, runVitest } from './vitest.ts';
 
 /** The counts of one suite. */
@@ -34,7 +35,16 @@ export function summary({ passed, failed, skipped }: Counts): string {
   return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`;
 }
 
+/** The suite that runs the core's own tests, which have to be built. */
+const CORE_TESTS = 'test/device/native/core.test.ts';
+
+function isWanted(file: string, patterns: readonly string[]): boolean {
+  return patterns.length === 0 || patterns.some((pattern) => file.includes(pattern));
+}
+
 async function runSuite(project: Project, device: string, patterns: readonly string[]): Promise<Counts> {
+  if (project === 'device' && isWanted(CORE_TESTS, patterns))
+    for (const one of sanitizers) buildCoreTests(one);
   const { report, status } = await runVitest(project, device, patterns);
   return countReport(report, status);
 }

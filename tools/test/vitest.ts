@@ -16,6 +16,13 @@ export interface JsonReport {
   testResults: { status: string; assertionResults: { fullName: string; status: string; meta: unknown }[] }[];
 }
 
+/** Options of {@link runVitest}. */
+export interface VitestOptions {
+  readonly env?: NodeJS.ProcessEnv | undefined;
+  /** What comes before the command that runs the devices' suites, such as env(1). */
+  readonly prefix?: readonly string[] | undefined;
+}
+
 const RESULTS = join(packageRoot, '.vitest-results');
 
 /**
@@ -28,7 +35,7 @@ export async function runVitest(
   project: Project,
   device: string,
   patterns: readonly string[],
-  env: NodeJS.ProcessEnv = process.env,
+  { env = process.env, prefix = [] }: VitestOptions = {},
 ): Promise<{ report: JsonReport | undefined; status: number }> {
   mkdirSync(RESULTS, { recursive: true });
   const file = join(RESULTS, `${project}.json`);
@@ -44,6 +51,7 @@ export async function runVitest(
     '--device',
     device,
     '--',
+    ...prefix,
     process.execPath,
   ];
   const args = project === 'device' ? [...softrdma, ...vitest] : vitest;

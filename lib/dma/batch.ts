@@ -2,7 +2,7 @@
 
 import { invalidArgument, RdmaError, type WcStatus } from '../errors.ts';
 import { Access } from '../verbs/constants.ts';
-import { type Fragment, type Piece, toPieces } from './fragments.ts';
+import { type Fragment, type Piece, pieceAt, toPieces } from './fragments.ts';
 import { type Extent, layout, MAX_SGE_BYTES } from './layout.ts';
 import type { Mapped } from './mapping.ts';
 import { foreignBytes, ownSink, sgeLimit } from './questions.ts';
@@ -238,6 +238,7 @@ export class DmaBatch {
       inlineBytes: undefined,
       wrs,
       strategy: this.#strategy(),
+      fragmentAt: (position) => pieceAt(this.#pieces, position)?.index,
       retire: (status, byteLen = this.#total) => {
         if (over) return undefined;
         over = true;

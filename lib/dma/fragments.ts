@@ -132,6 +132,13 @@ export interface PieceList {
   readonly total: number;
 }
 
+/** The piece that byte [position] of the transfer is in. @internal */
+export function pieceAt(pieces: readonly Piece[], position: number): Piece | undefined {
+  let found: Piece | undefined;
+  for (const piece of pieces) if (piece.position <= position) found = piece;
+  return found;
+}
+
 /** [error] as the error of mapping [pieces], which names the first. @internal */
 export function unmappable(pieces: readonly Piece[], error: unknown): unknown {
   if (!(error instanceof RdmaError) || error.fragment !== undefined) return error;

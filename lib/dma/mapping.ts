@@ -3,6 +3,7 @@
 import { type RdmaError, WcStatus } from '../errors.ts';
 import { Access } from '../verbs/constants.ts';
 import type { DmaCounters } from './counters.ts';
+import { pieceAt } from './fragments.ts';
 import type { MappedWr } from './layout.ts';
 import { type KeySource, Reach } from './reach.ts';
 import type { Decision } from './strategy.ts';
@@ -58,6 +59,8 @@ export interface Mapped {
   readonly strategy: Strategy;
   /** What is posted behind it, in the same list. */
   readonly tail?: Mapped;
+  /** Index of the fragment that byte [position] of the transfer is in. */
+  fragmentAt(position: number): number | undefined;
   retire(status: number, byteLen?: number): RdmaError | undefined;
 }
 
@@ -77,6 +80,7 @@ export function chained(head: Mapped, tail: Mapped): Mapped {
     wrs,
     strategy,
     tail,
+    fragmentAt: (position) => head.fragmentAt(position),
     retire: (status, byteLen) => {
       const failure = head.retire(status, byteLen);
       return tail.retire(status) ?? failure;
@@ -142,6 +146,11 @@ export class Mapping implements Mapped {
 
   get plan(): Plan {
     return planOf(this.#decision, this.#wrs);
+  }
+
+  /** Index of the fragment that byte [position] of the transfer is in; of neighbours that were merged, the first's. */
+  fragmentAt(position: number): number | undefined {
+    return pieceAt(this.transfer.pieces, position)?.index;
   }
 
   /** True once {@link retire} has run. */

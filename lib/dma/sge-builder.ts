@@ -230,7 +230,10 @@ export class SgeBuilder implements MappingOwner {
       if (forced !== undefined || mapping.strategy === 'bounce' || !this.ops.mappingError(error)) throw error;
       const copying = decideWithoutLocking(mapping.transfer);
       if (copying === undefined) throw error;
-      return new Mapping(copying, this).finish();
+      return await new Mapping(copying, this).finish().catch(() => {
+        // What was tried first names the fragment that is too large.
+        throw error;
+      });
     }
   }
 

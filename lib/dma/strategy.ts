@@ -33,7 +33,8 @@ export class Decision {
   }
 
   get reason(): string {
-    if (this.number === 13) return 'memory could not be locked for a registration: copied instead';
+    if (this.number === 13)
+      return 'no memory could be locked, or mapped side by side (RLIMIT_MEMLOCK, vm.max_map_count): copied instead';
     return this.forced ? `forced: ${this.row.strategy}` : this.row.reason(this.transfer);
   }
 }
@@ -80,7 +81,16 @@ function decideForced(t: Transfer, force: ForceStrategy): Decision {
   if (why !== undefined) {
     throw invalidArgument('ERR_INVALID_ARG_VALUE', `force '${force}' is impossible for this ${t.op}: ${why}`);
   }
-  return new Decision(row, t, true);
+  const decision = new Decision(row, t, true);
+  const wrs = row.spread === true ? decision.layout().length : 0;
+  if (wrs > t.limits.sendSlots) {
+    throw invalidArgument(
+      'ERR_INVALID_ARG_VALUE',
+      `force '${force}' is impossible for this ${t.op}: it needs ${wrs} work requests, one for each SGE, and the send queue ` +
+        `has ${t.limits.sendSlots}`,
+    );
+  }
+  return decision;
 }
 
 function whyNone(t: Transfer): string {

@@ -1,7 +1,7 @@
 // One operation of a read/write context, from its mapping to its last completion.
 
 import type { Mapped } from '../dma/mapping.ts';
-import { WcStatus, wcError } from '../errors.ts';
+import { RdmaError, WcStatus, wcError } from '../errors.ts';
 import { WcOpcode } from '../verbs/constants.ts';
 import type { WrHeader } from './header.ts';
 import type { RwQp, RwResult } from './types.ts';
@@ -66,8 +66,13 @@ export class Job {
 
   /** Only the first [posted] work requests went: the job ends with [error] when they have come back. */
   cut(posted: number, error: unknown): void {
-    this.#postError = error;
+    this.#postError = this.#refusal(error, posted);
     this.#outstanding = posted;
+  }
+
+  /** Ends a job of which nothing is posted, because one of its work requests was refused. */
+  refusePost(error: unknown): void {
+    this.refuse(this.#refusal(error, (error as RdmaError).wrIndex ?? 0));
   }
 
   /** Ends a job of which nothing is posted. */
@@ -87,6 +92,18 @@ export class Job {
     else if (this.mapping!.op === 'recv') this.#noteArrival(byteLen, wc);
     if (this.#outstanding === 0) this.#settle();
     this.#owner.retired(1);
+  }
+
+  /** [error], which speaks of a list that its user has not seen, as the error of the operation. */
+  #refusal(error: unknown, index: number): unknown {
+    if (!(error instanceof RdmaError)) return error;
+    const head = this.mapping!;
+    const part = index < head.wrs.length ? head : head.tail;
+    const wr = part?.wrs[part === head ? index : index - head.wrs.length];
+    const fragment = wr === undefined ? undefined : part!.fragmentAt(wr.offset);
+    const { code, message, errno, syscall, qpNum, posted } = error;
+    const details = { errno, syscall, qpNum, posted, wrIndex: index, fragment, cause: error };
+    return new RdmaError(code, `${operationOf(head)}: ${message}`, details);
   }
 
   #noteArrival(byteLen: number, wc: number): void {
@@ -128,10 +145,14 @@ export class Job {
   #wcError(status: number, mapping: Mapped): Error {
     const { qp } = this.#owner;
     return wcError(status, {
-      operation: `${mapping.op} of ${mapping.total} bytes (${mapping.strategy})`,
+      operation: operationOf(mapping),
       vendorErr: this.#vendorErr,
       qpNum: qp.qpNum,
       device: qp.pd.device.name,
     });
   }
+}
+
+function operationOf({ op, total, strategy }: Mapped): string {
+  return `${op} of ${total} bytes (${strategy})`;
 }

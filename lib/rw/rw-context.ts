@@ -186,15 +186,14 @@ export class RwContext {
     signal: AbortSignal | undefined,
   ): Promise<RwResult> {
     const queue = op === 'recv' ? this.#recv : this.#send;
+    const now = mapping instanceof Promise ? undefined : this.#fitting(mapping);
     return new Promise((resolve, reject) => {
       const job = new Job(queue, this.#calls++, header, signal, resolve, reject);
-      if (!(mapping instanceof Promise)) {
-        job.mapping = mapping;
-        queue.push(job);
-        return;
-      }
+      job.mapping = now;
       queue.push(job);
+      if (!(mapping instanceof Promise)) return;
       const settled = mapping
+        .then((ready) => this.#fitting(ready))
         .then(
           (ready) => queue.mapped(job, ready),
           (error) => {
@@ -229,24 +228,26 @@ export class RwContext {
       undo(head);
       throw error;
     }
-    if (!(head instanceof Promise) && !(tail instanceof Promise)) return this.#fitting(chained(head, tail));
+    if (!(head instanceof Promise) && !(tail instanceof Promise)) return chained(head, tail);
     return Promise.allSettled([head, tail]).then(([first, second]) => {
       if (first.status === 'rejected' || second.status === 'rejected') {
         for (const one of [first, second]) if (one.status === 'fulfilled') undo(one.value);
         throw first.status === 'rejected' ? first.reason : (second as PromiseRejectedResult).reason;
       }
-      return this.#fitting(chained(first.value, second.value));
+      return chained(first.value, second.value);
     });
   }
 
-  /** A chain longer than the send queue could never be posted. */
+  /** A list longer than the send queue could never be posted: it would wait for ever. */
   #fitting(mapping: Mapped): Mapped {
     const slots = slotsOf(mapping);
-    if (slots <= this.builder.limits.sendSlots) return mapping;
+    const { sendSlots } = this.builder.limits;
+    if (mapping.op === 'recv' || slots <= sendSlots) return mapping;
     undo(mapping);
+    const what = mapping.tail === undefined ? mapping.op : 'write and its message';
     throw new RdmaError(
       'EMSGSIZE',
-      `the write and its message need ${slots} work requests and the send queue has ${this.builder.limits.sendSlots}`,
+      `the ${what} needs ${slots} work requests and the send queue has ${sendSlots}`,
       { errno: -90 },
     );
   }

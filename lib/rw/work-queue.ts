@@ -189,7 +189,7 @@ export class WorkQueue<Wr> implements JobOwner {
         left = 0;
         this.#side.failed();
       } else if (posted === 0) {
-        job.refuse(error);
+        job.refusePost(error);
       } else {
         this.#post([job]);
       }

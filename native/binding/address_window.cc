@@ -28,10 +28,23 @@ Napi::Value ReserveWindow(const Napi::CallbackInfo& info) {
   return result;
 }
 
-/// linkWindow(window, links): links are [offset, handle of the slab's region, offset in the slab, bytes], one
-/// after another. All of them, or none and an error that names the first that failed.
+/// Words of a link: [offset, handle of the slab's region, offset in the slab, bytes].
+constexpr size_t kWords = 4;
+
+/// Undoes [count] links. Neighbours go together: taking one out of a mapping that they share would split it,
+/// which fails when the process has as many mappings as it may.
+void UnlinkAll(rdma::AddressWindow& window, const uint32_t* words, size_t count) {
+  for (size_t i = 0; i < count;) {
+    const uint32_t start = words[i * kWords];
+    uint32_t end = start;
+    for (; i < count && words[i * kWords] == end; ++i) end += words[i * kWords + 3];
+    window.Unlink(start, end - start);
+  }
+}
+
+/// linkWindow(window, links): links one after another. All of them, or none and an error that names the first
+/// that failed.
 Napi::Value LinkWindow(const Napi::CallbackInfo& info) {
-  constexpr size_t kWords = 4;
   const auto object = Object<AddressWindowObject>(info, 0, Kind::kAddressWindow);
   const Bytes bytes = View(info, 1);
   const auto* words = reinterpret_cast<const uint32_t*>(bytes.data);
@@ -46,9 +59,7 @@ Napi::Value LinkWindow(const Napi::CallbackInfo& info) {
       }
       object->window()->Link(link[0], *region->slab(), link[2], link[3]);
     } catch (const rdma::Error& error) {
-      for (size_t done = 0; done < i; ++done) {
-        object->window()->Unlink(words[done * kWords], words[done * kWords + 3]);
-      }
+      UnlinkAll(*object->window(), words, i);
       throw rdma::Error(error.syscall(), error.err(), "link " + std::to_string(i) + ": " + error.detail());
     }
   }

@@ -33,6 +33,9 @@ class AddressWindow {
 
   void* const addr_;
   const size_t length_;
+  // Held while something may be linked and given up to unlink it: at the limit of mappings no mmap(2)
+  // succeeds.
+  void* spare_ = nullptr;
 };
 
 /// A window as a child of its protection domain. Regions over it keep the addresses until they have gone.

@@ -157,7 +157,7 @@ describe('a builder with the cache', () => {
     const memory = foreign(100 * KiB).fill(7);
     const mapping = await builder.map('write', [block, memory]);
     expect(mapping.plan).toMatchObject({ row: 13, strategy: 'bounce', bytesCopied: 100 * KiB + 1 });
-    expect(mapping.plan.reason).toMatch(/could not be locked/);
+    expect(mapping.plan.reason).toMatch(/no memory could be locked/);
     mapping.retire(WcStatus.SUCCESS);
     await expect(builder.map('write', memory, { force: 'transientMr' })).rejects.toThrow(/RLIMIT_MEMLOCK/);
     expect(builder.counters).toMatchObject({ inFlight: 0 });

@@ -267,6 +267,13 @@ describe('a forced strategy', () => {
     expect(call).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }));
   });
 
+  it('chain is refused for more pieces than the send queue has slots', () => {
+    expect(() => plan('write', 'chain', arena(5), { maxSendWr: 4 })).toThrow(
+      /needs 5 work requests, one for each SGE, and the send queue has 4/,
+    );
+    expect(plan('write', 'chain', arena(4), { maxSendWr: 4 })).toMatchObject({ wrs: 4 });
+  });
+
   it('must be a strategy', () => {
     for (const force of ['empty', 'quick']) {
       expect(() => plan('read', force as 'single', arena(1))).toThrow(

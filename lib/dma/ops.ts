@@ -53,6 +53,8 @@ class RegistrationOps implements DmaOps {
   readonly maxSegSize = MAX_SGE_BYTES;
   readonly p2pSupported: boolean;
   readonly #pd: DmaPd;
+  #leaving: DmaMr[] = [];
+  #gone: Promise<void> | undefined;
 
   constructor(pd: DmaPd, kind: DmaOps['kind']) {
     this.#pd = pd;
@@ -75,8 +77,9 @@ class RegistrationOps implements DmaOps {
     return this.#pd.regMr(view, access);
   }
 
+  /** With what else is unmapped in this turn of the microtask queue: all that one poll of a completion queue has retired. */
   unmapSingle(mr: DmaMr): Promise<void> {
-    return mr.close();
+    return this.#unmap([mr]);
   }
 
   async mapSg(pieces: readonly Piece[], access: number): Promise<DmaMr[]> {
@@ -95,8 +98,20 @@ class RegistrationOps implements DmaOps {
     throw failure.reason;
   }
 
-  async unmapSg(mrs: readonly DmaMr[]): Promise<void> {
-    await Promise.all(mrs.map((mr) => this.unmapSingle(mr)));
+  unmapSg(mrs: readonly DmaMr[]): Promise<void> {
+    return this.#unmap(mrs);
+  }
+
+  #unmap(mrs: readonly DmaMr[]): Promise<void> {
+    this.#leaving.push(...mrs);
+    this.#gone ??= Promise.resolve().then(() => {
+      const leaving = this.#leaving;
+      this.#leaving = [];
+      this.#gone = undefined;
+      if (this.#pd.deregMrs !== undefined) return this.#pd.deregMrs(leaving);
+      return Promise.all(leaving.map((mr) => mr.close())).then(() => undefined);
+    });
+    return this.#gone;
   }
 
   mappingError(error: unknown): boolean {

@@ -109,6 +109,8 @@ export interface DmaPd {
   readonly device: DmaDevice;
   regMr(memory: ArrayBufferView | ArrayBufferLike, access: number): Promise<DmaMr>;
   allocSlab(bytes: number, access: number, options?: { hugePages?: boolean }): Promise<DmaSlab>;
+  /** Closes several regions with one call, where that is possible. */
+  deregMrs?(regions: readonly DmaMr[]): Promise<void>;
   /** Where windows can be had. */
   reserveWindow?(bytes: number): DmaWindow;
   /** Where the device has such a region. */

@@ -53,6 +53,8 @@ export interface MemoryAddon {
   /** [ranges] is lkey, address, length for each. */
   adviseMr(pd: number, advice: number, flags: number, ranges: number[]): Promise<void>;
   whenMrGone(mr: number): Promise<void>;
+  /** Closes regions by their handles: [handles of all that has gone, promise for the end of the registrations]. */
+  closeRegions(handles: Uint32Array): [number[], Promise<void>];
   addressOf(view: Uint8Array): number;
   /** enum ibv_fork_status */
   forkStatus(): number;

@@ -17,7 +17,12 @@ const leaks = new FinalizationRegistry<{ handle: number; what: string }>(({ hand
 });
 
 function closeHandle(handle: number): void {
-  for (const gone of addon.close(handle)) {
+  settleGone(addon.close(handle));
+}
+
+/** Does what must happen when the native objects of these handles have gone. @internal */
+export function settleGone(handles: readonly number[]): void {
+  for (const gone of handles) {
     const settle = settlers.get(gone);
     settlers.delete(gone);
     open.delete(gone);

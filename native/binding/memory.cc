@@ -160,7 +160,8 @@ Napi::Value AllocSlab(const Napi::CallbackInfo& info) {
 Napi::Value WhenMrGone(const Napi::CallbackInfo& info) {
   const auto deferred = Napi::Promise::Deferred::New(info.Env());
   Object<rdma::MemoryRegion>(info, 0, Kind::kMemoryRegion);
-  StateOf(info.Env(), U32(info, 0))->waiting.push_back(deferred);
+  StateOf(info.Env(), U32(info, 0))
+      ->waiting.push_back(std::make_shared<GonePromise>(GonePromise{deferred, 1}));
   return deferred.Promise();
 }
 
@@ -185,6 +186,7 @@ void RegisterMemory(Napi::Env env, Napi::Object exports) {
   Export<RegImplicitOdp>(env, exports, "regImplicitOdp");
   Export<AllocNullMr>(env, exports, "allocNullMr");
   Export<WhenMrGone>(env, exports, "whenMrGone");
+  Export<CloseRegions>(env, exports, "closeRegions");
   Export<AddressOf>(env, exports, "addressOf");
   Export<ForkStatus>(env, exports, "forkStatus");
   RegisterRereg(env, exports);

@@ -282,7 +282,16 @@ export class CmId extends EventEmitter<CmIdEvents> {
    * @param privateData at most 148 bytes; 136 in the port space UDP
    */
   reject(privateData?: Uint8Array): void {
-    connection.reject(this.#core, privateData);
+    connection.reject(this.#core, privateData, false);
+  }
+
+  /**
+   * As {@link reject}, because of the peer's options of extended connection establishment (rdma_reject_ece(3)). On
+   * InfiniBand and RoCE the peer's error says "vendor option not supported", in the port space UDP and on iWARP the same as
+   * of any rejection.
+   */
+  rejectEce(privateData?: Uint8Array): void {
+    connection.reject(this.#core, privateData, true);
   }
 
   /** Completes a connection over a queue pair that is not the id's own (rdma_establish(3)), once it is in RTS. */

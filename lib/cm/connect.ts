@@ -92,11 +92,11 @@ export async function accept(
 }
 
 /** @internal */
-export function reject(core: IdCore, privateData: Uint8Array | undefined): void {
+export function reject(core: IdCore, privateData: Uint8Array | undefined, ece: boolean): void {
   const bytes = privateBytes(privateData, 'reject', core.portSpace);
-  const handle = core.require('rdma_reject', ['requested', 'responded']);
+  const handle = core.require(ece ? 'rdma_reject_ece' : 'rdma_reject', ['requested', 'responded']);
   try {
-    addon.reject(handle, bytes);
+    addon.reject(handle, bytes, ece);
   } finally {
     core.close();
   }

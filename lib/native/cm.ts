@@ -22,7 +22,7 @@ export interface CmAddon {
   resolveRoute(id: number, timeoutMs: number): void;
   connect(id: number, ...param: NativeConnParam): Promise<void>;
   accept(id: number, ...param: NativeConnParam): void;
-  reject(id: number, privateData: Uint8Array): void;
+  reject(id: number, privateData: Uint8Array, ece?: boolean): void;
   establish(id: number): void;
   disconnect(id: number): void;
   notify(id: number, eventType: number): void;

@@ -127,10 +127,10 @@ Napi::Value Accept(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-/// reject(id, privateData)
+/// reject(id, privateData, because of ECE)
 Napi::Value Reject(const Napi::CallbackInfo& info) {
   const Bytes data = PrivateData(info, 1);
-  IdAt(info, 0)->Reject({data.data, data.data + data.length});
+  IdAt(info, 0)->Reject({data.data, data.data + data.length}, info[2].ToBoolean());
   return info.Env().Undefined();
 }
 

@@ -98,10 +98,11 @@ void CmId::Accept(rdma_conn_param* param) {
   Check(rdma_accept(id_.get(), param), "rdma_accept");
 }
 
-void CmId::Reject(const std::vector<uint8_t>& private_data) {
-  RequireDevice("rdma_reject");
-  Check(rdma_reject(id_.get(), private_data.data(), static_cast<uint8_t>(private_data.size())),
-        "rdma_reject");
+void CmId::Reject(const std::vector<uint8_t>& private_data, bool ece) {
+  const char* syscall = ece ? "rdma_reject_ece" : "rdma_reject";
+  RequireDevice(syscall);
+  const auto reject = ece ? rdma_reject_ece : rdma_reject;
+  Check(reject(id_.get(), private_data.data(), static_cast<uint8_t>(private_data.size())), syscall);
 }
 
 void CmId::Establish() {

@@ -40,7 +40,8 @@ class CmId : public Object {
   /// May block, so it runs on any thread; [id] and its queue pair must be held meanwhile.
   static void Connect(const CmIdPtr& id, rdma_conn_param* param);
   void Accept(rdma_conn_param* param);
-  void Reject(const std::vector<uint8_t>& private_data);
+  /// [ece]: because of its options of extended connection establishment (rdma_reject_ece(3)).
+  void Reject(const std::vector<uint8_t>& private_data, bool ece);
   void Establish();
   void Disconnect();
   void Notify(ibv_event_type event);

@@ -87,6 +87,16 @@ describe.each(devices)('rdma_cm on $name', ({ name, host }) => {
     expect(client.closed).toBe(true);
   });
 
+  it('says that the extended connection establishment was refused, where the transport has words for it', async () => {
+    const server = listener();
+    server.on('connectRequest', (id) => id.rejectEce(Buffer.from('no options')));
+    const client = await resolved(server.address);
+    const error = await rdmaErrorOf(() => client.connect());
+    expect(error).toMatchObject({ code: 'ECONNREFUSED', event: 'REJECTED' });
+    expect(error.message.includes('vendor option not supported')).toBe(name === 'rxe0');
+    expect(Buffer.from(error.privateData!).toString('latin1', 0, 10)).toBe('no options');
+  });
+
   it('rejects requests that nobody listens to', async () => {
     const server = listener();
     const client = await resolved(server.address);

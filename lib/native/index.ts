@@ -5,6 +5,7 @@ import type { AddressWindowAddon } from './address-window.ts';
 import type { CmAddon } from './cm.ts';
 import type { CompletionQueueAddon } from './completion-queue.ts';
 import type { DeviceAddon } from './device.ts';
+import type { DeviceMemoryAddon } from './device-memory.ts';
 import type { MemoryAddon } from './memory.ts';
 import type { MemoryWindowAddon } from './memory-window.ts';
 import type { QueuePairAddon } from './queue-pair.ts';
@@ -15,6 +16,7 @@ export interface Addon
   extends AddressHandleAddon,
     DeviceAddon,
     MemoryAddon,
+    DeviceMemoryAddon,
     AddressWindowAddon,
     MemoryWindowAddon,
     CompletionQueueAddon,

@@ -10,6 +10,8 @@ const kinds = {
   memory: Object.values(Access).reduce((all, flag) => all | flag, 0),
   slab: ~(Access.ZERO_BASED | Access.HUGETLB) & Object.values(Access).reduce((all, flag) => all | flag, 0),
   dmabuf: Access.LOCAL_WRITE | Access.REMOTE_READ | REMOTE_WRITES | Access.RELAXED_ORDERING,
+  deviceMemory:
+    Access.LOCAL_WRITE | Access.REMOTE_READ | REMOTE_WRITES | Access.ZERO_BASED | Access.RELAXED_ORDERING,
   implicit:
     Access.LOCAL_WRITE | Access.REMOTE_READ | REMOTE_WRITES | Access.ON_DEMAND | Access.RELAXED_ORDERING,
 } as const;
@@ -38,7 +40,13 @@ export function checkAccess(access: unknown, kind: keyof typeof kinds = 'memory'
   }
   const unfit = access & ~kinds[kind];
   if (unfit !== 0) {
-    const what = { memory: 'memory', slab: 'a slab', dmabuf: 'a dma-buf', implicit: 'all addresses' }[kind];
+    const what = {
+      memory: 'memory',
+      slab: 'a slab',
+      dmabuf: 'a dma-buf',
+      deviceMemory: 'device memory',
+      implicit: 'all addresses',
+    }[kind];
     refuse(access, `a region of ${what} can not have ${accessNames(unfit)}`);
   }
   if ((access & REMOTE_WRITES) !== 0 && (access & Access.LOCAL_WRITE) === 0) {

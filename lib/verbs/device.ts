@@ -8,10 +8,12 @@ import { CompletionQueue, type CqOptions } from './completion-queue.ts';
 import { atomicCaps, type DeviceAttr, type DeviceAttrEx } from './device-attr.ts';
 import { DeviceCaps } from './device-caps.ts';
 import { type Counters, type PortCounters, readCounters } from './device-counters.ts';
+import { DeviceMemory, type DmOptions } from './device-memory.ts';
 import { objectByHandle, openObjects } from './owned.ts';
 import { type GidEntry, gidEntry, type PortAttr, portAttr } from './port.ts';
 import { ProtectionDomain } from './protection-domain.ts';
 import type { Quirk } from './quirks.ts';
+import { ThreadDomain } from './thread-domain.ts';
 import { XrcDomain, type XrcDomainOptions } from './xrc-domain.ts';
 
 const SYSFS = '/sys/class/infiniband';
@@ -162,6 +164,21 @@ export class Device extends AsyncEventTarget<AsyncEvent> {
   /** A protection domain: memory regions and queue pairs of one domain can be used together (ibv_alloc_pd(3)). */
   allocPd(): ProtectionDomain {
     return new ProtectionDomain(this, addon.allocPd(this._handle));
+  }
+
+  /**
+   * Memory of the device itself (ibv_alloc_dm(3)).
+   *
+   * @param length bytes, at most `attrEx.maxDmSize`
+   * @throws RdmaError EOPNOTSUPP when it has none ({@link DeviceCaps.deviceMemory}), EINVAL beyond its limit, ENOMEM
+   */
+  allocDm(length: number, options?: DmOptions): DeviceMemory {
+    return new DeviceMemory(this, length, options);
+  }
+
+  /** A thread domain (ibv_alloc_td(3)). @throws RdmaError EOPNOTSUPP when the device's library has none */
+  allocTd(): ThreadDomain {
+    return new ThreadDomain(this);
   }
 
   /**

@@ -42,6 +42,7 @@ export {
   type OdpOperations,
 } from './device-caps.ts';
 export type { Counters, PortCounters } from './device-counters.ts';
+export { DeviceMemory, type DmOptions, type DmRange } from './device-memory.ts';
 export { type ForkStatus, forkStatus } from './fork.ts';
 export { formatGid, type Gid } from './gid.ts';
 export { addressOf, MemoryRegion, MemorySlab, type MrChange } from './memory-region.ts';
@@ -71,6 +72,7 @@ export {
   type SrqAttr,
   type SrqOptions,
 } from './shared-receive-queue.ts';
+export { ThreadDomain } from './thread-domain.ts';
 export type { WorkCompletion } from './work-completion.ts';
 export type {
   AtomicCmpAndSwp,

@@ -1,4 +1,5 @@
 import { addon } from '../addon.ts';
+import { invalidArgument } from '../errors.ts';
 import { checkAccess } from './access.ts';
 import { type AddressHandle, createAh, createAhFromWc, type DatagramOrigin } from './address-handle.ts';
 import { AddressWindow } from './address-window.ts';
@@ -6,6 +7,7 @@ import type { AhAttr } from './ah-attr.ts';
 import { checkInteger } from './check.ts';
 import { Access } from './constants.ts';
 import type { Device } from './device.ts';
+import { type DeviceMemory, type DmRange, regDmMr } from './device-memory.ts';
 import { MemoryRegion, MemorySlab } from './memory-region.ts';
 import { checkMwType, MemoryWindow } from './memory-window.ts';
 import { type AdviseOptions, type AdviseRange, adviseMr } from './mr-advise.ts';
@@ -24,15 +26,45 @@ import { Owned } from './owned.ts';
 import { type QpOptions, qpSpec } from './qp-create.ts';
 import { QueuePair } from './queue-pair.ts';
 import { SharedReceiveQueue, type SrqOptions } from './shared-receive-queue.ts';
+import { ThreadDomain } from './thread-domain.ts';
 
-/** A protection domain; made by {@link Device.allocPd}. */
+/** A protection domain; made by {@link Device.allocPd}, or by {@link allocParentDomain}. */
 export class ProtectionDomain extends Owned {
   readonly device: Device;
+  /** The domain itself; of a parent domain the one that it was made for, whose objects it can use. */
+  readonly base: ProtectionDomain;
 
   /** @internal */
-  constructor(device: Device, handle: number) {
+  constructor(device: Device, handle: number, base?: ProtectionDomain) {
     super('protection domain', handle);
     this.device = device;
+    this.base = base ?? this;
+  }
+
+  /**
+   * A domain that can be used wherever this one can, and that tells the device's library how its objects will be used
+   * (ibv_alloc_parent_domain(3)). Regions, windows and address handles of the two can be used together. Closed with this
+   * domain, and with `td`. Memory of the application for the library's queues can not be given.
+   *
+   * @throws RdmaError EOPNOTSUPP when the device's library has none, EINVAL for a thread domain of another device,
+   *   ERR_INVALID_ARG_VALUE when this is a parent domain itself
+   */
+  allocParentDomain(options: { readonly td?: ThreadDomain } = {}): ProtectionDomain {
+    const { td } = options;
+    if (td !== undefined && !(td instanceof ThreadDomain)) {
+      throw invalidArgument('ERR_INVALID_ARG_TYPE', 'td must be a ThreadDomain, made by device.allocTd()');
+    }
+    if (this.base !== this) {
+      throw invalidArgument(
+        'ERR_INVALID_ARG_VALUE',
+        'allocParentDomain: this is a parent domain itself; make it from its base',
+      );
+    }
+    return new ProtectionDomain(
+      this.device,
+      addon.allocParentDomain(this._handle, td === undefined ? 0 : td._handle),
+      this,
+    );
   }
 
   /**
@@ -108,6 +140,16 @@ export class ProtectionDomain extends Owned {
    */
   allocNullMr(): MemoryRegion {
     return new MemoryRegion(this, addon.allocNullMr(this._handle), Access.LOCAL_WRITE);
+  }
+
+  /**
+   * Registers device memory (ibv_reg_dm_mr(3)). The region's addresses count from 0 at its first byte.
+   *
+   * @param access of LOCAL_WRITE, REMOTE_READ, REMOTE_WRITE, REMOTE_ATOMIC and RELAXED_ORDERING; ZERO_BASED is implied
+   * @throws RdmaError ERR_OUT_OF_RANGE beyond the end; EINVAL for memory of another device
+   */
+  regDmMr(dm: DeviceMemory, access: number, range: DmRange = {}): MemoryRegion {
+    return regDmMr(this, dm, access, range);
   }
 
   /**

@@ -161,7 +161,7 @@ function fillDatagramTarget(
     throw wrong(context, index, 'ERR_INVALID_ARG_TYPE', text);
   }
   if (ah.closed) throw wrong(context, index, 'ERR_RDMA_CLOSED', 'the address handle is closed');
-  if (ah.pd !== context.pd) {
+  if (ah.pd.base !== context.pd.base) {
     const text = 'ah is of another protection domain than the queue pair';
     throw wrong(context, index, 'ERR_INVALID_ARG_VALUE', text);
   }
@@ -232,7 +232,7 @@ function fillBind(ring: WorkRing, seq: number, fields: Fields, index: number, co
     ['bindInfo.mr', mr],
   ] as const) {
     if (object.closed) throw wrong(context, index, 'ERR_RDMA_CLOSED', `${name} is closed`);
-    if (object.pd === context.pd) continue;
+    if (object.pd.base === context.pd.base) continue;
     const text = `${name} is of another protection domain than the queue pair`;
     throw wrong(context, index, 'ERR_INVALID_ARG_VALUE', text);
   }

@@ -108,6 +108,8 @@ void RegisterQuirks(Napi::Env env, Napi::Object exports);
 void RegisterDeviceQuery(Napi::Env env, Napi::Object exports);
 void RegisterMemory(Napi::Env env, Napi::Object exports);
 void RegisterAddressWindow(Napi::Env env, Napi::Object exports);
+void RegisterDeviceMemory(Napi::Env env, Napi::Object exports);
+void RegisterThreadDomain(Napi::Env env, Napi::Object exports);
 void RegisterMemoryWindow(Napi::Env env, Napi::Object exports);
 void RegisterCompletionQueue(Napi::Env env, Napi::Object exports);
 void RegisterQueuePair(Napi::Env env, Napi::Object exports);

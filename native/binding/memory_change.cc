@@ -86,6 +86,9 @@ Napi::Value ReregMr(const Napi::CallbackInfo& info) {
     }
     flags |= IBV_REREG_MR_CHANGE_PD;
   }
+  if (request.source == RegionRequest::Source::kDeviceMemory) {
+    throw rdma::Error("ibv_rereg_mr", EOPNOTSUPP, "a region of device memory can not be changed");
+  }
   std::shared_ptr<ValueRef> memory;
   if (!info[2].IsUndefined()) {
     const Bytes bytes = View(info, 2);

@@ -37,6 +37,15 @@ ContextPtr OpenDirect(const std::string& name) {
               "no RDMA device \"" + name + "\"; this machine has " + (known.empty() ? "none" : known));
 }
 
+/// Throws the current errno; EOPNOTSUPP says "device NAME has no [what]".
+[[noreturn]] void ThrowAbsent(ibv_context* context, const char* syscall, const char* what,
+                              const std::string& detail) {
+  const int err = errno != 0 ? errno : EIO;
+  if (err != EOPNOTSUPP && err != ENOSYS) throw Error(syscall, err, detail);
+  throw Error(syscall, EOPNOTSUPP,
+              "device " + std::string(ibv_get_device_name(context->device)) + " has no " + what);
+}
+
 }  // namespace
 
 ContextPtr OpenContext(const std::string& name) {
@@ -72,6 +81,37 @@ void ReleaseRemovedDevices() {
 PdPtr AllocPd(const ContextPtr& context) {
   ibv_pd* pd = CheckPointer(ibv_alloc_pd(context.get()), "ibv_alloc_pd");
   return {pd, [context](ibv_pd* p) { ReportDestroy(ibv_dealloc_pd(p), "ibv_dealloc_pd"); }};
+}
+
+PdPtr AllocParentDomain(const PdPtr& pd, const TdPtr& td) {
+  ibv_parent_domain_init_attr attr = {};
+  attr.pd = pd.get();
+  attr.td = td.get();
+  errno = 0;
+  ibv_pd* parent = ibv_alloc_parent_domain(pd->context, &attr);
+  if (parent == nullptr) ThrowAbsent(pd->context, "ibv_alloc_parent_domain", "parent domains", {});
+  return {parent, [pd, td](ibv_pd* p) { ReportDestroy(ibv_dealloc_pd(p), "ibv_dealloc_pd"); }};
+}
+
+TdPtr AllocTd(const ContextPtr& context) {
+  ibv_td_init_attr attr = {};
+  errno = 0;
+  ibv_td* td = ibv_alloc_td(context.get(), &attr);
+  if (td == nullptr) ThrowAbsent(context.get(), "ibv_alloc_td", "thread domains", {});
+  return {td, [context](ibv_td* t) { ReportDestroy(ibv_dealloc_td(t), "ibv_dealloc_td"); }};
+}
+
+DmPtr AllocDm(const ContextPtr& context, uint64_t length, uint32_t log_align) {
+  ibv_alloc_dm_attr attr = {};
+  attr.length = length;
+  attr.log_align_req = log_align;
+  errno = 0;
+  ibv_dm* dm = ibv_alloc_dm(context.get(), &attr);
+  if (dm == nullptr) {
+    ThrowAbsent(context.get(), "ibv_alloc_dm", "memory of its own",
+                std::to_string(length) + " bytes, log_align_req " + std::to_string(log_align));
+  }
+  return {dm, [context](ibv_dm* d) { ReportDestroy(ibv_free_dm(d), "ibv_free_dm"); }};
 }
 
 AhPtr CreateAh(const PdPtr& pd, const ibv_ah_attr& attr) {

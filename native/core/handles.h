@@ -17,6 +17,8 @@ using ContextPtr = std::shared_ptr<ibv_context>;
 using PdPtr = std::shared_ptr<ibv_pd>;
 using MrPtr = std::shared_ptr<ibv_mr>;
 using MwPtr = std::shared_ptr<ibv_mw>;
+using DmPtr = std::shared_ptr<ibv_dm>;
+using TdPtr = std::shared_ptr<ibv_td>;
 using ChannelPtr = std::shared_ptr<ibv_comp_channel>;
 using EventChannelPtr = std::shared_ptr<rdma_event_channel>;
 using CmIdPtr = std::shared_ptr<rdma_cm_id>;
@@ -48,6 +50,13 @@ ContextPtr OpenContext(const std::string& name);
 void ReleaseRemovedDevices();
 
 PdPtr AllocPd(const ContextPtr& context);
+
+/// [td] may be null (ibv_alloc_parent_domain(3)).
+PdPtr AllocParentDomain(const PdPtr& pd, const TdPtr& td);
+
+TdPtr AllocTd(const ContextPtr& context);
+
+DmPtr AllocDm(const ContextPtr& context, uint64_t length, uint32_t log_align);
 
 AhPtr CreateAh(const PdPtr& pd, const ibv_ah_attr& attr);
 

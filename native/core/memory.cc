@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "error.h"
+#include "thread_domain.h"
 
 namespace rdma {
 
@@ -36,8 +37,24 @@ std::shared_ptr<ProtectionDomain> ProtectionDomain::Alloc(const std::shared_ptr<
   return pd;
 }
 
-ProtectionDomain::ProtectionDomain(std::shared_ptr<Device> device, PdPtr pd)
-    : Object(Kind::kProtectionDomain), device_(std::move(device)), pd_(std::move(pd)) {}
+std::shared_ptr<ProtectionDomain> ProtectionDomain::AllocParent(const std::shared_ptr<ProtectionDomain>& pd,
+                                                                const std::shared_ptr<ThreadDomain>& td) {
+  if (td && td->td()->context != pd->pd()->context) {
+    throw Error("ibv_alloc_parent_domain", EINVAL,
+                "the thread domain is of another device than the protection domain");
+  }
+  auto parent = std::make_shared<ProtectionDomain>(
+      pd->device(), AllocParentDomain(pd->pd(), td ? td->td() : nullptr), pd->keys());
+  pd->Adopt(parent);
+  if (td) td->Adopt(parent);
+  return parent;
+}
+
+ProtectionDomain::ProtectionDomain(std::shared_ptr<Device> device, PdPtr pd, std::shared_ptr<KeyTable> keys)
+    : Object(Kind::kProtectionDomain),
+      device_(std::move(device)),
+      pd_(std::move(pd)),
+      keys_(std::move(keys)) {}
 
 std::shared_ptr<MemoryRegion> MemoryRegion::Adopt(const std::shared_ptr<ProtectionDomain>& pd, MrPtr mr,
                                                   const RegionRequest& request) {

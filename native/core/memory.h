@@ -13,6 +13,7 @@
 namespace rdma {
 
 class MemoryRegion;
+class ThreadDomain;
 
 /// The local keys that a protection domain can vouch for. Providers report a bad lkey late, as a flush of
 /// everything (rxe), or not at all, so every key and range is looked up here before a work request is posted.
@@ -43,7 +44,13 @@ class ProtectionDomain : public Object {
  public:
   static std::shared_ptr<ProtectionDomain> Alloc(const std::shared_ptr<Device>& device);
 
-  ProtectionDomain(std::shared_ptr<Device> device, PdPtr pd);
+  /// A domain that can be used wherever [pd] can, and has its keys; [td] may be null
+  /// (ibv_alloc_parent_domain(3)).
+  static std::shared_ptr<ProtectionDomain> AllocParent(const std::shared_ptr<ProtectionDomain>& pd,
+                                                       const std::shared_ptr<ThreadDomain>& td);
+
+  ProtectionDomain(std::shared_ptr<Device> device, PdPtr pd,
+                   std::shared_ptr<KeyTable> keys = std::make_shared<KeyTable>());
 
   const PdPtr& pd() const { return pd_; }
   const std::shared_ptr<Device>& device() const { return device_; }
@@ -57,7 +64,7 @@ class ProtectionDomain : public Object {
  private:
   std::shared_ptr<Device> device_;
   PdPtr pd_;
-  std::shared_ptr<KeyTable> keys_ = std::make_shared<KeyTable>();
+  std::shared_ptr<KeyTable> keys_;
 };
 
 class Slab;

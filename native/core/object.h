@@ -17,10 +17,12 @@ enum class Kind : uint8_t {
   kCompletionChannel,
   kMemoryRegion,
   kAddressWindow,
+  kDeviceMemory,
   kCmId,
   kEventChannel,
   kXrcDomain,
   kProtectionDomain,
+  kThreadDomain,
   kDevice,
 };
 

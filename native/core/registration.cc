@@ -139,6 +139,16 @@ MrPtr AllocNullMr(const PdPtr& pd) {
   return {mr, MrDeleter{pd, nullptr}};
 }
 
+MrPtr RegDmMr(const PdPtr& pd, const DmPtr& dm, uint64_t offset, uint64_t length, int access) {
+  errno = 0;
+  ibv_mr* mr = CheckPointer(ibv_reg_dm_mr(pd.get(), dm.get(), offset, length,
+                                          static_cast<unsigned>(access) | IBV_ACCESS_ZERO_BASED),
+                            "ibv_reg_dm_mr",
+                            std::to_string(length) + " bytes at offset " + std::to_string(offset) +
+                                ", access " + Hex(static_cast<unsigned>(access)));
+  return {mr, MrDeleter{pd, dm}};
+}
+
 ReregResult Rereg(ibv_mr* mr, int flags, ibv_pd* pd, void* addr, size_t length, int access) noexcept {
   errno = 0;
   const int rc = ibv_rereg_mr(mr, flags, pd, addr, length, access);

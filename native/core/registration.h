@@ -9,10 +9,10 @@ namespace rdma {
 
 /// What is to be registered.
 struct RegionRequest {
-  enum class Source : uint8_t { kMemory, kDmaBuf, kImplicitOdp };
+  enum class Source : uint8_t { kMemory, kDmaBuf, kImplicitOdp, kDeviceMemory };
 
   Source source = Source::kMemory;
-  uint64_t addr = 0;  // of this process; for a dma-buf the offset in it
+  uint64_t addr = 0;  // of this process; for a dma-buf or device memory the offset in it
   uint64_t length = 0;
   uint64_t iova = 0;  // the address of the first byte in work requests
   int access = 0;
@@ -41,6 +41,9 @@ MrPtr RegMr(const PdPtr& pd, void* addr, size_t length, int access, std::shared_
 
 /// A region that discards what is written and reads as zeros (ibv_alloc_null_mr(3)).
 MrPtr AllocNullMr(const PdPtr& pd);
+
+/// A range of device memory, addressed from 0 (ibv_reg_dm_mr(3)).
+MrPtr RegDmMr(const PdPtr& pd, const DmPtr& dm, uint64_t offset, uint64_t length, int access);
 
 /// What ibv_rereg_mr(3) leaves behind.
 enum class ReregOutcome : uint8_t { kChanged, kChangedNotForkSafe, kUnchanged, kInvalid };

@@ -62,6 +62,7 @@ export class Connection {
         this.#events.failed(error);
         this.#ended?.();
       },
+      mapped: (index, iomap) => this.#events.mapped(index, iomap),
     });
     id.on('disconnected', () => {
       this.channel.drain();
@@ -197,6 +198,7 @@ export class Connection {
     this.#closed = true;
     this.channel.stop();
     this.id.close();
+    this.channel.abandon();
     this.#cq.close();
     this.#memory.close();
     if (this.#ownPd) this.pd.close();

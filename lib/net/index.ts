@@ -6,6 +6,7 @@ import { RdmaServer, type RdmaServerOptions } from './server.ts';
 import { RdmaSocket } from './socket.ts';
 import { type ConnectArguments, connectArguments } from './socket-options.ts';
 
+export { type MappedRange, RdmaDirect, RdmaMapping } from './direct.ts';
 export type { RdmaSocketSizes } from './options.ts';
 export {
   type RdmaDropEvent,

@@ -6,6 +6,7 @@ import { invalidArgument, type RdmaError } from '../errors.ts';
 import { checkInteger } from '../verbs/check.ts';
 import type { ChannelEvents } from './channel/channel.ts';
 import { Connection } from './connection.ts';
+import { RdmaDirect } from './direct.ts';
 import { IdleTimer } from './idle-timer.ts';
 import { brokenPipe, connectionError } from './socket-errors.ts';
 import {
@@ -70,6 +71,7 @@ export class RdmaSocket extends Duplex {
   #idle: IdleTimer | undefined;
   #keepAlive: NodeJS.Timeout | undefined;
   #activity = 0;
+  #direct: RdmaDirect | undefined;
 
   /** @throws RdmaError ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE */
   constructor(options: RdmaSocketOptions = {}) {
@@ -149,6 +151,7 @@ export class RdmaSocket extends Duplex {
 
   #attach(connection: Connection): void {
     this.#connection = connection;
+    this.#direct?._attach(connection);
     this.#connecting = false;
     this.#connected = true;
     this.#local = connection.id.localAddress;
@@ -173,7 +176,9 @@ export class RdmaSocket extends Duplex {
     writable: () => {
       this.#touch();
       this.#feed();
+      this.#direct?._progress();
     },
+    mapped: (index, iomap) => this.direct._mapped(index, iomap),
     failed: (error) => this.#onFailed(error),
   };
 
@@ -234,6 +239,7 @@ export class RdmaSocket extends Duplex {
   }
 
   #settleWrites(error: RdmaError): void {
+    this.#direct?._failed(error);
     const outgoing = this.#outgoing;
     this.#outgoing = undefined;
     outgoing?.done(error);
@@ -245,11 +251,14 @@ export class RdmaSocket extends Duplex {
   #onFailed(cause: RdmaError): void {
     const channel = this.#connection?.channel;
     if (channel === undefined || this.destroyed) return;
-    this.#broken ??= channel.peerGone ? brokenPipe() : connectionError(cause);
-    if (!channel.readEnded) {
+    const forbidden = cause.code === 'EPROTO';
+    this.#broken ??= channel.peerGone && !forbidden ? brokenPipe() : connectionError(cause);
+    if (!channel.readEnded || forbidden) {
       this.destroy(this.#broken);
       return;
     }
+    // What has come can still be read; nothing else is left of the connection.
+    this.#connection?.abort();
     this.#deliver();
     if (!this.destroyed) this.#settleWrites(this.#broken);
   }
@@ -354,6 +363,7 @@ export class RdmaSocket extends Duplex {
     this.#connecting = false;
     this.#outgoing = undefined;
     this.#finalDone = undefined;
+    this.#direct?._failed(this.#broken ?? brokenPipe());
     this.#abort.abort();
     const closed = () => {
       callback(error);
@@ -431,6 +441,15 @@ export class RdmaSocket extends Duplex {
     this.#ref = false;
     this.#connection?.unref();
     return this;
+  }
+
+  /** Writes straight into memory that the other side has mapped. */
+  get direct(): RdmaDirect {
+    if (this.#direct === undefined) {
+      this.#direct = new RdmaDirect();
+      if (this.#connection !== undefined) this.#direct._attach(this.#connection);
+    }
+    return this.#direct;
   }
 
   /** Address of this side: {address, family, port}, or {} before it is known. */

@@ -11,19 +11,19 @@ import {
   Control,
   checkMessage,
   contentOf,
+  IOMAP_BYTES,
   kindOf,
   MAX_TRANSFER,
   MESSAGE_BYTES,
   MessageType,
-  message,
   protocolError,
-  putSge,
   SGE_BYTES,
 } from '../wire/index.ts';
+import { CONTROL_REQUESTS, ControlBox } from './control.ts';
 import type { ChannelMemory } from './memory.ts';
-import { NO_GRANT, ReceiveWindow } from './receive-window.ts';
+import { Outbox, TAG_CONTROL, TAG_NOTHING } from './outbox.ts';
+import { ReceiveWindow } from './receive-window.ts';
 import { SendBatch } from './send-batch.ts';
-import { SendBuffer } from './send-buffer.ts';
 import { SendWindow } from './send-window.ts';
 
 /** Who uses a channel. Everything is called from the event loop, nothing after {@link ChannelEvents.failed}. @internal */
@@ -34,34 +34,25 @@ export interface ChannelEvents {
   writable(): void;
   /** The connection is of no use any more. */
   failed(error: RdmaError): void;
+  /** The peer has written the entry [index] of [iomap]. */
+  mapped(index: number, iomap: DataView): void;
 }
 
 /** Longest transfer: as long as those of librdmacm, so that copying overlaps with sending. */
 const TRANSFER_BYTES = 65536;
-
-/** Work requests that data leave for control messages, and control messages in flight. */
-const CONTROL_MESSAGES = 4;
-const CONTROL_REQUESTS = 2 * CONTROL_MESSAGES;
 
 /** Credits that data leave for control messages where a missing receive ends the connection (iWARP). */
 const SPARE_CREDITS = 4;
 
 const IBV_WC_WITH_IMM = 2;
 
-/** What is known of a work request in flight: positive is bytes of the send buffer. */
-const TAG_NOTHING = 0;
-const TAG_CONTROL = -1;
-const TAG_OUTSIDE = -2;
-
 const littleEndianHost = endianness() === 'LE';
 
-/** Memory outside the send buffer, or a part of the buffer, that waits to be sent. */
-interface Segment {
-  /** Address of memory outside; undefined for the send buffer. */
-  readonly outside:
-    | { addr: number; readonly lkey: number; inFlight: number; readonly sent: () => void }
-    | undefined;
-  bytes: number;
+/** What the peer's connection data have brought. */
+interface Sending {
+  readonly batch: SendBatch;
+  readonly window: SendWindow;
+  readonly control: ControlBox;
 }
 
 /** @internal */
@@ -69,26 +60,18 @@ export class Channel {
   readonly memory: ChannelMemory;
   readonly #qp: QueuePair;
   readonly #events: ChannelEvents;
+  /** The device has no immediate data: messages are SENDs. */
   readonly #bySend: boolean;
   readonly #received: ReceiveWindow;
-  readonly #buffer: SendBuffer;
+  readonly #outbox: Outbox;
   readonly #receives: RecvWr[];
-  #batch: SendBatch | undefined;
-  #window: SendWindow | undefined;
+  readonly #maxTransfer: number;
+  #sending: Sending | undefined;
   #peer: ConnData | undefined;
-  #maxTransfer = TRANSFER_BYTES;
-  /** Messages that came before the peer's connection data. */
+  /** Messages that came before the peer's connection data, each with the bytes that it brought. */
   readonly #early: number[] = [];
-  readonly #segments: Segment[] = [];
-  readonly #outside: Segment[] = [];
   #nextReceive = 0;
   #toPost = 0;
-  /** Control message to be sent. */
-  #control: number | undefined;
-  /** The last one that was sent. */
-  #said: number | undefined;
-  #controlsInFlight = 0;
-  #controlSlot = 0;
   #mute: boolean;
   #open = false;
   #failed = false;
@@ -96,12 +79,9 @@ export class Channel {
   #inTurn = false;
   #news = false;
   #room = false;
-  /** The peer sends no more. */
-  readEnded = false;
-  /** The peer has said that it neither sends nor receives any more. */
-  peerGone = false;
-  /** This side has said that it sends no more. */
-  writeEnded = false;
+  #readEnded = false;
+  #writeEnded = false;
+  #peerGone = false;
 
   /**
    * Posts the receives; nothing is sent before {@link start}.
@@ -123,11 +103,11 @@ export class Channel {
     // On iWARP the side that connected must send first (RFC 5044, 7.1.3).
     this.#mute = bySend && passive;
     this.#received = new ReceiveWindow(memory.receive.length, memory.credits);
-    this.#buffer = new SendBuffer(memory.send, memory.sendAddr);
+    this.#outbox = new Outbox(memory.send, memory.sendAddr, memory.localKey);
+    this.#maxTransfer = Math.min(TRANSFER_BYTES, qp.caps.maxMessage, MAX_TRANSFER);
+    const { messageAddr, localKey: lkey } = memory;
     this.#receives = Array.from({ length: memory.receives }, (_, i) => ({
-      sges: bySend
-        ? [{ addr: memory.messageAddr + i * MESSAGE_BYTES, length: MESSAGE_BYTES, lkey: memory.localKey }]
-        : [],
+      sges: bySend ? [{ addr: messageAddr + i * MESSAGE_BYTES, length: MESSAGE_BYTES, lkey }] : [],
     }));
     qp.postRecv(this.#receives, this.#onReceived);
   }
@@ -144,21 +124,23 @@ export class Channel {
     };
   }
 
+  /** What the peer has said. */
+  get peer(): ConnData | undefined {
+    return this.#peer;
+  }
+
   /** Takes the peer's connection data, once. */
   setPeer(peer: ConnData): void {
     const { memory } = this;
     this.#peer = peer;
     const spare = this.#bySend ? SPARE_CREDITS : 0;
-    this.#window = new SendWindow(memory.sgl, littleEndianHost, peer.credits, peer.dataBuffer, spare);
-    this.#batch = new SendBatch(this.#qp, this.#bySend, peer.bigEndian, this.#onSent);
-    this.#maxTransfer = Math.min(TRANSFER_BYTES, this.#qp.caps.maxMessage, MAX_TRANSFER);
-    this.#peerSge = 1;
-    try {
-      for (let i = 0; i < this.#early.length; i += 2) {
-        this.#handle(this.#early[i] as number, this.#early[i + 1] as number);
-      }
-    } catch (error) {
-      this.fail(error as RdmaError);
+    this.#sending = {
+      batch: new SendBatch(this.#qp, this.#bySend, peer.bigEndian, this.#onSent),
+      window: new SendWindow(memory.sgl, littleEndianHost, peer.credits, peer.dataBuffer, spare),
+      control: new ControlBox(memory, peer),
+    };
+    for (let i = 0; i < this.#early.length; i += 2) {
+      this.#try(() => this.#handle(this.#early[i] as number, this.#early[i + 1] as number));
     }
     this.#early.length = 0;
   }
@@ -167,6 +149,34 @@ export class Channel {
   start(): void {
     this.#open = true;
     this.kick();
+  }
+
+  /** The peer sends no more. */
+  get readEnded(): boolean {
+    return this.#readEnded;
+  }
+
+  /** This side has said, or will say, that it sends no more. */
+  get writeEnded(): boolean {
+    return this.#writeEnded;
+  }
+
+  /** The peer has said that it neither sends nor receives any more. */
+  get peerGone(): boolean {
+    return this.#peerGone;
+  }
+
+  /** The connection is of no use any more; nothing is sent or received. */
+  get failed(): boolean {
+    return this.#failed;
+  }
+
+  /** Everything that was written has been sent, and acknowledged as far as the transport does. */
+  get idle(): boolean {
+    const sending = this.#sending;
+    return (
+      this.#outbox.empty && (sending === undefined || (sending.control.empty && sending.batch.pending === 0))
+    );
   }
 
   /** Bytes to be read. */
@@ -187,49 +197,53 @@ export class Channel {
 
   /** Puts bytes into the send buffer. @returns how many there was room for */
   write(bytes: Uint8Array, from: number): number {
-    const count = this.#buffer.put(bytes, from);
-    if (count === 0) return 0;
-    const last = this.#segments[this.#segments.length - 1];
-    if (last !== undefined && last.outside === undefined) last.bytes += count;
-    else this.#segments.push({ outside: undefined, bytes: count });
-    return count;
+    return this.#outbox.put(bytes, from);
+  }
+
+  /** As {@link write}, for memory that the peer has mapped. */
+  writeTo(bytes: Uint8Array, from: number, addr: number, key: number): number {
+    return this.#outbox.putTo(bytes, from, addr, key);
   }
 
   /** Sends registered memory from where it is. @param sent called when the device does not need it any more */
   writeFrom(addr: number, bytes: number, lkey: number, sent: () => void): void {
-    this.#segments.push({ outside: { addr, lkey, inFlight: 0, sent }, bytes });
+    this.#outbox.lend(addr, bytes, lkey, sent);
   }
 
-  /** Everything that was written has been sent, and acknowledged as far as the transport does. */
-  get idle(): boolean {
-    return this.#segments.length === 0 && this.#control === undefined && (this.#batch?.pending ?? 0) === 0;
+  /** Tells the peer of memory that it may write to. */
+  map(index: number, offset: number, addr: number, key: number, length: number): void {
+    this.#sending?.control.map({ index, offset, addr, key, length });
+    this.kick();
   }
 
   /** After what has been written, tells the peer that no more comes. */
   shutdown(): void {
-    if (this.writeEnded) return;
-    this.writeEnded = true;
-    this.#control = this.readEnded ? Control.DISCONNECT : Control.SHUTDOWN;
+    if (this.#writeEnded) return;
+    this.#writeEnded = true;
+    this.#sending?.control.end(this.#readEnded ? Control.DISCONNECT : Control.SHUTDOWN);
     this.kick();
   }
 
   /** Drops what waits, and tells the peer that the connection is over. */
   disconnect(): void {
-    this.#segments.length = 0;
-    // Both have said their last word when each has ended its own side.
-    const over =
-      this.peerGone || this.#said === Control.DISCONNECT || (this.#said !== undefined && this.readEnded);
-    this.#control = over || !this.#open ? undefined : Control.DISCONNECT;
-    this.writeEnded = true;
+    this.#outbox.drop();
+    this.#writeEnded = true;
+    const control = this.#sending?.control;
+    if (control !== undefined) {
+      // Both have said their last word when each has ended its own side.
+      const over = control.saidDisconnect || (control.said !== undefined && this.#readEnded);
+      control.end(over || this.#peerGone || !this.#open ? undefined : Control.DISCONNECT);
+    }
     this.kick();
   }
 
   /** Makes the transport find out whether the peer is alive. */
   probe(): void {
     if (!this.#canSend || !this.idle) return;
+    const { batch } = this.#sending!;
     this.#try(() => {
-      this.#batch!.probe(TAG_NOTHING);
-      this.#batch!.post();
+      batch.probe(TAG_NOTHING);
+      batch.post();
     });
   }
 
@@ -251,9 +265,10 @@ export class Channel {
     this.#failed = true;
   }
 
-  /** The connection is of no use any more; nothing is sent or received. */
-  get failed(): boolean {
-    return this.#failed;
+  /** The queue pair is gone: nothing that was lent is in use any more. */
+  abandon(): void {
+    this.#failed = true;
+    this.#outbox.abandon();
   }
 
   /** The connection has ended with [error]. */
@@ -264,7 +279,7 @@ export class Channel {
   }
 
   get #canSend(): boolean {
-    return this.#open && !this.#mute && !this.#failed && this.#batch !== undefined;
+    return this.#open && !this.#mute && !this.#failed && this.#sending !== undefined;
   }
 
   #try(action: () => void): void {
@@ -307,15 +322,38 @@ export class Channel {
 
   readonly #repost = (): void => {
     if (this.#toPost === 0) return;
-    const first = this.#nextReceive - this.#toPost;
     const all = this.#receives;
-    if (first >= 0) {
-      this.#qp.postRecv(all.slice(first, this.#nextReceive), this.#onReceived);
-    } else {
-      const list = all.slice(first + all.length).concat(all.slice(0, this.#nextReceive));
-      this.#qp.postRecv(list, this.#onReceived);
-    }
+    const first = this.#nextReceive - this.#toPost;
+    const list =
+      first >= 0
+        ? all.slice(first, this.#nextReceive)
+        : all.slice(first + all.length).concat(all.slice(0, this.#nextReceive));
     this.#toPost = 0;
+    this.#qp.postRecv(list, this.#onReceived);
+  };
+
+  readonly #flush = (): void => {
+    if (!this.#canSend) return;
+    const { batch, window, control } = this.#sending!;
+    if (!this.#peerGone) {
+      control.fillGrants(batch, this.#received);
+      control.fillMapped(batch, window);
+      this.#outbox.fill(batch, window, this.#maxTransfer, CONTROL_REQUESTS);
+    }
+    if (this.#outbox.empty) control.fillEnd(batch);
+    batch.post();
+  };
+
+  readonly #onSent = (tag: number, status: number): void => {
+    if (this.#failed) return;
+    if (status !== WcStatus.SUCCESS) {
+      this.fail(wcError(status, { operation: 'send', qpNum: this.#qp.qpNum }));
+      return;
+    }
+    if (tag === TAG_CONTROL) this.#sending!.control.sent();
+    else this.#outbox.sent(tag);
+    this.#room = true;
+    this.#schedule();
   };
 
   readonly #onReceived = (status: number, byteLen: number, wc: number): void => {
@@ -331,17 +369,18 @@ export class Channel {
     this.#schedule();
     try {
       const msg = this.#bySend ? this.#sentMessage(index, byteLen) : this.#immediate(wc);
-      const bytes = this.#bySend ? -1 : byteLen;
-      if (this.#window === undefined) this.#early.push(msg, bytes);
-      else this.#handle(msg, bytes);
+      const written = this.#bySend ? -1 : byteLen;
+      if (this.#sending === undefined) this.#early.push(msg, written);
+      else this.#handle(msg, written);
     } catch (error) {
       this.fail(error as RdmaError);
     }
   };
 
   #sentMessage(index: number, byteLen: number): number {
-    if (byteLen !== MESSAGE_BYTES)
+    if (byteLen !== MESSAGE_BYTES) {
       throw protocolError(`a message of ${byteLen} bytes, instead of ${MESSAGE_BYTES}`);
+    }
     return this.memory.messages.getUint32(index * MESSAGE_BYTES, this.#peer?.bigEndian !== true);
   }
 
@@ -357,151 +396,37 @@ export class Channel {
   /** @param written bytes that came with the message, -1 when that is not known */
   #handle(msg: number, written: number): void {
     checkMessage(msg, this.memory.iomapEntries);
-    const value = contentOf(msg);
+    const content = contentOf(msg);
     switch (kindOf(msg)) {
       case MessageType.DATA:
-        if (this.readEnded) throw protocolError(`a transfer of ${value} bytes after the end`);
-        if (written !== -1 && written !== value) {
-          throw protocolError(`a transfer of ${value} bytes that brought ${written}`);
-        }
-        this.#received.arrived(value);
+        if (this.#readEnded) throw protocolError(`a transfer of ${content} bytes after the end`);
+        checkWritten(written, content);
+        this.#received.arrived(content);
         this.#news = true;
         return;
       case MessageType.SGL:
-        if (written > 0 && written !== SGE_BYTES)
-          throw protocolError(`${written} bytes with a grant of credits`);
-        this.#window!.granted(value, written !== 0);
+        if (written !== 0) checkWritten(written, SGE_BYTES);
+        this.#sending!.window.granted(content, written !== 0);
         return;
-      case MessageType.CTRL:
-        if (value !== Control.KEEPALIVE) this.#ended(value === Control.DISCONNECT);
+      case MessageType.IOMAP:
+        checkWritten(written, IOMAP_BYTES);
+        this.#received.skipped();
+        this.#events.mapped(content, this.memory.iomap);
         return;
       default:
+        if (content !== Control.KEEPALIVE) this.#ended(content === Control.DISCONNECT);
     }
   }
 
   #ended(gone: boolean): void {
-    this.readEnded = true;
-    this.peerGone ||= gone;
+    this.#readEnded = true;
+    this.#peerGone ||= gone;
     this.#news = true;
     this.#room = true;
   }
+}
 
-  readonly #onSent = (tag: number, status: number): void => {
-    if (this.#failed) return;
-    if (status !== WcStatus.SUCCESS) {
-      this.fail(wcError(status, { operation: 'send', qpNum: this.#qp.qpNum }));
-      return;
-    }
-    if (tag > 0) this.#buffer.release(tag);
-    else if (tag === TAG_CONTROL) this.#controlsInFlight -= 1;
-    else if (tag === TAG_OUTSIDE) this.#outsideSent();
-    this.#room = true;
-    this.#schedule();
-  };
-
-  #outsideSent(): void {
-    const segment = this.#outside[0] as Segment;
-    const outside = segment.outside!;
-    outside.inFlight -= 1;
-    if (outside.inFlight > 0 || segment.bytes > 0) return;
-    this.#outside.shift();
-    outside.sent();
-  }
-
-  readonly #flush = (): void => {
-    if (!this.#canSend) return;
-    const batch = this.#batch!;
-    if (!this.peerGone) {
-      this.#sendGrant(batch);
-      this.#sendData(batch);
-    }
-    if (this.#control !== undefined && this.#segments.length === 0 && this.#controlFits(batch, 1)) {
-      this.#controlsInFlight += 1;
-      batch.message(message(MessageType.CTRL, this.#control), TAG_CONTROL);
-      this.#said = this.#control;
-      this.#control = undefined;
-    }
-    batch.post();
-  };
-
-  #controlFits(batch: SendBatch, requests: number): boolean {
-    return this.#controlsInFlight < CONTROL_MESSAGES && batch.free >= requests;
-  }
-
-  /** Entry of the peer's target SGL that is written next; the connection data were the first. */
-  #peerSge = 1;
-
-  #sendGrant(batch: SendBatch): void {
-    const received = this.#received;
-    while (received.grantDue && this.#controlFits(batch, batch.perMessage)) {
-      const at = received.grant();
-      const msg = message(MessageType.SGL, received.limit);
-      this.#controlsInFlight += 1;
-      if (at === NO_GRANT) {
-        batch.message(msg, TAG_CONTROL);
-        continue;
-      }
-      const { memory } = this;
-      const { targetSgl, bigEndian } = this.#peer!;
-      const slot = this.#controlSlot;
-      this.#controlSlot = (slot + 1) % CONTROL_MESSAGES;
-      putSge(
-        memory.control,
-        slot * memory.controlBytes,
-        !bigEndian,
-        memory.receiveAddr + at,
-        memory.remoteKey,
-        received.half,
-      );
-      const remote = targetSgl.addr + this.#peerSge * SGE_BYTES;
-      this.#peerSge = (this.#peerSge + 1) % targetSgl.length;
-      const addr = memory.controlAddr + slot * memory.controlBytes;
-      batch.write(msg, addr, SGE_BYTES, memory.localKey, remote, targetSgl.key, TAG_CONTROL);
-    }
-  }
-
-  #sendData(batch: SendBatch): void {
-    const window = this.#window!;
-    const { perMessage } = batch;
-    for (let segment = this.#segments[0]; segment !== undefined; segment = this.#segments[0]) {
-      const limit = Math.min(segment.bytes, window.room, this.#maxTransfer);
-      if (limit === 0 || batch.free < perMessage + CONTROL_REQUESTS) return;
-      const { addr, key } = window;
-      const { outside } = segment;
-      if (outside === undefined) {
-        const count = this.#buffer.inRow(limit);
-        batch.write(
-          message(MessageType.DATA, count),
-          this.#buffer.sendAddr,
-          count,
-          this.memory.localKey,
-          addr,
-          key,
-          count,
-        );
-        this.#buffer.sent(count);
-        this.#took(segment, count);
-      } else {
-        if (outside.inFlight === 0) this.#outside.push(segment);
-        outside.inFlight += 1;
-        batch.write(
-          message(MessageType.DATA, limit),
-          outside.addr,
-          limit,
-          outside.lkey,
-          addr,
-          key,
-          TAG_OUTSIDE,
-        );
-        outside.addr += limit;
-        this.#took(segment, limit);
-      }
-    }
-  }
-
-  #took(segment: Segment, bytes: number): void {
-    this.#window!.sent(bytes);
-    segment.bytes -= bytes;
-    if (segment.bytes === 0) this.#segments.shift();
-  }
+function checkWritten(written: number, expected: number): void {
+  if (written === -1 || written === expected) return;
+  throw protocolError(`a message about ${expected} bytes that brought ${written}`);
 }

@@ -104,6 +104,11 @@ export class ReceiveWindow {
     }
   }
 
+  /** A message has come that took a credit and no room. */
+  skipped(): void {
+    this.#consumed = (this.#consumed + 1) & 0xffff;
+  }
+
   /** The peer must be told: half of the buffer is free, or half of the credits are used up. */
   get grantDue(): boolean {
     return this.#freed >= this.#half || ((this.#consumed - this.#due) & 0xffff) < 0x8000;

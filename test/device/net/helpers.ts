@@ -16,13 +16,14 @@ export interface SocketPair {
   close(): Promise<void>;
 }
 
-/** A server that listens on a port that the system chooses. */
+/** A server that listens, by default on a port that the system chooses. */
 export async function listening(
   host: string,
   options: RdmaServerOptions = {},
   onSocket?: (socket: RdmaSocket) => void,
+  port = 0,
 ): Promise<{ server: RdmaServer; port: number }> {
-  const server = createServer(options, onSocket).listen(0, host);
+  const server = createServer(options, onSocket).listen(port, host);
   await once(server, 'listening');
   return { server, port: server.address()!.port };
 }

@@ -10,7 +10,7 @@ import type { RemoteMemory, RwOptions } from './types.ts';
 /** @internal */
 export interface WrHeader {
   /** Where READ, WRITE and atomics go; 0 for the others. */
-  readonly remoteAddr: number;
+  readonly remoteAddr: number | bigint;
   readonly rkey: number;
   /** Of the last work request of the list, which is the message where there is one; those before it are plain. */
   readonly opcode: number;
@@ -85,7 +85,7 @@ export function atomicHeader(
 ): WrHeader {
   if (!device.caps.hasAtomics) throw lacking(device, 'atomic operations');
   const remoteAddr = checkAddr(remote.addr);
-  if (remoteAddr % 8 !== 0) {
+  if (pagePlace(remoteAddr) % 8 !== 0) {
     throw invalidArgument(
       'ERR_INVALID_ARG_VALUE',
       `remote.addr 0x${remoteAddr.toString(16)} is not divisible by 8, as an atomic operation needs it`,
@@ -124,8 +124,8 @@ export function fillSend(mapping: Mapped, header: WrHeader, wrs: SendWr[]): void
       const opcode = isLast ? lastOpcode : plain;
       const wr =
         inlineBytes === undefined
-          ? { opcode, sges, flags, remoteAddr: remoteAddr + offset, rkey }
-          : { opcode, inline: inlineBytes, flags, remoteAddr: remoteAddr + offset, rkey };
+          ? { opcode, sges, flags, remoteAddr: addressAt(remoteAddr, offset), rkey }
+          : { opcode, inline: inlineBytes, flags, remoteAddr: addressAt(remoteAddr, offset), rkey };
       wrs.push((isLast && extra !== undefined ? { ...wr, ...extra } : wr) as SendWr);
     }
   }
@@ -135,15 +135,27 @@ function lacking({ name }: DmaDevice, what: string): RdmaError {
   return new RdmaError('EOPNOTSUPP', `${name} has no ${what}`, { errno: -95, device: name });
 }
 
-function checkAddr(addr: number | bigint): number {
-  const value = typeof addr === 'bigint' ? Number(addr) : addr;
-  if (!Number.isSafeInteger(value) || value < 0) {
+/** Above this an address is kept as a bigint: that of a work request further on would not be exact. */
+const MAX_EXACT = Number.MAX_SAFE_INTEGER - 0xffff_ffff;
+
+function checkAddr(addr: number | bigint): number | bigint {
+  const whole = typeof addr === 'bigint' ? addr <= MAX_U64 : Number.isSafeInteger(addr);
+  if (!whole || addr < 0) {
     throw invalidArgument(
       'ERR_OUT_OF_RANGE',
-      `remote.addr must be an address from 0 to 2^53 - 1, got ${addr}`,
+      `remote.addr must be an address from 0 to 2^64 - 1, a bigint above 2^53 - 1, got ${addr}`,
     );
   }
-  return value;
+  return addr > MAX_EXACT ? BigInt(addr) : Number(addr);
+}
+
+function addressAt(base: number | bigint, offset: number): number | bigint {
+  return typeof base === 'bigint' ? base + BigInt(offset) : base + offset;
+}
+
+/** A number with the same place in its page as an address; what the mapping is cut by. @internal */
+export function pagePlace(addr: number | bigint): number {
+  return typeof addr === 'bigint' ? Number(addr & 0xffff_ffffn) : addr;
 }
 
 function checkU32(name: string, value: number): number {

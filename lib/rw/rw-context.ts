@@ -8,7 +8,7 @@ import type { DmaOp } from '../dma/types.ts';
 import { invalidArgument, RdmaError, WcStatus } from '../errors.ts';
 import { Opcode } from '../verbs/constants.ts';
 import type { RecvWr, SendWr } from '../verbs/work-request.ts';
-import { atomicHeader, fillSend, headerOf, type WrHeader } from './header.ts';
+import { atomicHeader, fillSend, headerOf, pagePlace, type WrHeader } from './header.ts';
 import { Job } from './job.ts';
 import type { RemoteMemory, RwOptions, RwQp, RwResult } from './types.ts';
 import { WorkQueue } from './work-queue.ts';
@@ -213,11 +213,12 @@ export class RwContext {
   #mapAll(
     op: DmaOp,
     fragments: Fragments | DmaBatch,
-    { remoteAddr, opcode }: WrHeader,
+    header: WrHeader,
     options: RwOptions,
   ): Mapped | Promise<Mapped> {
+    const remoteAddr = pagePlace(header.remoteAddr);
     // Some devices wedge on an inline SEND_WITH_INV.
-    const noInline = opcode === Opcode.SEND_WITH_INV && this.builder.quirks.plainInline;
+    const noInline = header.opcode === Opcode.SEND_WITH_INV && this.builder.quirks.plainInline;
     const { message } = options;
     if (message === undefined) return this.#map(op, fragments, { remoteAddr, noInline, ...options });
     const head = this.#map(op, fragments, { remoteAddr, ...options });

@@ -66,7 +66,7 @@ export interface RwOptions {
 
 /** Memory of the peer: what it sent to let this side read or write it. */
 export interface RemoteMemory {
-  /** Address in the peer's region, as the peer gave it; at most 2^53 - 1. */
+  /** Address in the peer's region, as the peer gave it; a bigint above 2^53 - 1, as a kernel's may be. */
   readonly addr: number | bigint;
   /** u32. */
   readonly rkey: number;

@@ -37,6 +37,9 @@ export const RUN = [
   { name: 'ibv_devinfo', debian: 'ibverbs-utils', commands: ['ibv_devinfo'] },
   { name: 'rping, rcopy and rstream', debian: 'rdmacm-utils', commands: ['rping', 'rcopy', 'rstream'] },
   { name: 'perftest', debian: 'perftest', commands: ['ib_write_bw'] },
+  { name: 'nvme-cli', debian: 'nvme-cli', commands: ['nvme'] },
+  { name: 'mkfs.ext4 and fsck.ext4', debian: 'e2fsprogs', commands: ['mkfs.ext4', 'fsck.ext4'] },
+  { name: 'fio', debian: 'fio', commands: ['fio'] },
 ];
 
 /** What compiling the softrdma helper takes. @type {Need[]} */

@@ -339,7 +339,7 @@ describe('RwContext', () => {
     const { qp, rw, at, block } = await setUp({ maxSendWr: 2, maxReadSge: 1 });
     const { rkey, addr } = at(0);
     expect(() => rw.read('text' as never, at(0))).toThrow(/fragments must be/);
-    for (const bad of [-1, 2 ** 53, 1.5, Number.NaN, 2n ** 60n]) {
+    for (const bad of [-1, 2 ** 53, 1.5, Number.NaN, 2n ** 64n]) {
       expect(() => rw.read(block, { addr: bad, rkey }), String(bad)).toThrow(/remote\.addr/);
     }
     for (const bad of [-1, 2 ** 32, 1.5]) {
@@ -351,5 +351,16 @@ describe('RwContext', () => {
     expect(qp.calls).toEqual([]);
     expect(rw.waiting).toBe(0);
     expect(rw.builder.counters.inFlight).toBe(0);
+  });
+
+  it('reaches addresses of all 64 bits', async () => {
+    const { qp, rw, block } = await setUp({ maxSendSge: 1 });
+    const high = 0xffff_8880_1234_5000n;
+    const pieces = [block.bytes.subarray(0, 100), block.bytes.subarray(200, 300)];
+    for (const addr of [high, 2 ** 53 - 200, 4096n]) rw.write(pieces, { addr, rkey: 1 }).catch(() => {});
+    await tick();
+    const addresses = qp.posted.map(({ wr }) => (wr as { remoteAddr: number | bigint }).remoteAddr);
+    expect(addresses).toEqual([high, high + 100n, 2n ** 53n - 200n, 2n ** 53n - 100n, 4096, 4196]);
+    qp.run();
   });
 });

@@ -116,17 +116,17 @@ export class TestQueue {
   /** Connects to a target; [privateData] says for which queue. */
   static async open(host: string, port: number, privateData: Uint8Array): Promise<TestQueue> {
     const id = new CmId();
+    await id.resolveAddr({ host, port });
+    await id.resolveRoute();
+    const pd = id.device!.allocPd();
+    const receives = await pd.allocSlab(RECEIVES * 64, Access.LOCAL_WRITE);
+    const capsules = await pd.allocSlab(RECEIVES * CAPSULE_BYTES, Access.LOCAL_WRITE);
+    const queue = new TestQueue(id, pd, receives, capsules);
     try {
-      await id.resolveAddr({ host, port });
-      await id.resolveRoute();
-      const pd = id.device!.allocPd();
-      const receives = await pd.allocSlab(RECEIVES * 64, Access.LOCAL_WRITE);
-      const capsules = await pd.allocSlab(RECEIVES * CAPSULE_BYTES, Access.LOCAL_WRITE);
-      const queue = new TestQueue(id, pd, receives, capsules);
       await id.connect({ privateData, rnrRetryCount: 7 });
       return queue;
     } catch (error) {
-      id.close();
+      await queue.close();
       throw error;
     }
   }

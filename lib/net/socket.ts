@@ -372,7 +372,7 @@ export class RdmaSocket extends Duplex {
     const connection = this.#connection;
     if (connection === undefined) {
       closed();
-    } else if (error !== null || this.#resetting || connection.channel.failed) {
+    } else if (this.#resetting || connection.channel.failed) {
       connection.abort();
       closed();
     } else {

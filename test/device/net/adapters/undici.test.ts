@@ -48,7 +48,7 @@ describe.each(devices)('undici on $name', ({ host }) => {
 
   it('says that nobody listens', async () => {
     const dispatcher = new Agent({ connect: connector() });
-    await expect(fetch(`http://${host}:9/`, { dispatcher })).rejects.toMatchObject({
+    await expect(fetch(`http://${host}:7999/`, { dispatcher })).rejects.toMatchObject({
       cause: { code: 'ECONNREFUSED' },
     });
   });

@@ -22,6 +22,7 @@ export { Exposure, type RemoteDescriptor } from './expose.ts';
 export { DmabufFragment, type Fragment, type Fragments } from './fragments.ts';
 export type { IndirectMkeys } from './indirect.ts';
 export type { MappedWr } from './layout.ts';
+export { type LocalKeyKind, openLocalKey } from './local-key.ts';
 export type { Mapping, Plan } from './mapping.ts';
 export { DEFAULT_PIN_BUDGET, MrCache, type MrCacheOptions, type MrCacheStats } from './mr-cache.ts';
 export { type DmaOps, dmaOpsOf } from './ops.ts';

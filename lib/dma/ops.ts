@@ -4,7 +4,7 @@ import type { RdmaError } from '../errors.ts';
 import type { ArenaBuffer } from './arena.ts';
 import { type Piece, unmappable } from './fragments.ts';
 import { MAX_SGE_BYTES } from './layout.ts';
-import type { DmaMr, DmaPd } from './types.ts';
+import type { DmaLocalKey, DmaMr, DmaPd } from './types.ts';
 
 /** Memory with a key, without a registration of its own. */
 export interface Keyed {
@@ -53,11 +53,13 @@ class RegistrationOps implements DmaOps {
   readonly maxSegSize = MAX_SGE_BYTES;
   readonly p2pSupported: boolean;
   readonly #pd: DmaPd;
+  readonly #whole: DmaLocalKey | undefined;
   #leaving: DmaMr[] = [];
   #gone: Promise<void> | undefined;
 
-  constructor(pd: DmaPd, kind: DmaOps['kind']) {
+  constructor(pd: DmaPd, kind: DmaOps['kind'], whole: DmaLocalKey | undefined) {
     this.#pd = pd;
+    this.#whole = whole;
     this.kind = kind;
     // Soft drivers copy with the CPU and refuse before any call: rxe and siw have no reg_user_mr_dmabuf.
     this.p2pSupported = kind !== 'soft' && pd.device.caps.dmaBuf;
@@ -68,7 +70,7 @@ class RegistrationOps implements DmaOps {
       const { slab, offset } = piece;
       return { addr: slab!.addr + offset, lkey: slab!.lkey };
     }
-    const whole = this.#pd.wholeMemory;
+    const whole = this.#whole;
     if (whole === undefined || piece.kind === 'dmabuf') return undefined;
     return { addr: whole.addressOf(piece.view()), lkey: whole.lkey };
   }
@@ -145,14 +147,19 @@ class RegistrationOps implements DmaOps {
 const SOFT_PROVIDERS = new Set(['rxe', 'siw']);
 const chosen = new WeakMap<DmaPd, DmaOps>();
 
-/** The operations for [pd], chosen by its device at the first call. */
-export function dmaOpsOf(pd: DmaPd): DmaOps {
+/** Whether the operations for [pd] have been chosen. @internal */
+export function knowsDmaOps(pd: DmaPd): boolean {
+  return chosen.has(pd);
+}
+
+/** The operations for [pd], chosen at the first call by its device, and by [whole], the key for all memory. */
+export function dmaOpsOf(pd: DmaPd, whole?: DmaLocalKey): DmaOps {
   const known = chosen.get(pd);
   if (known !== undefined) return known;
   let kind: DmaOps['kind'] = 'pinned';
-  if (pd.wholeMemory !== undefined) kind = 'odp';
+  if (whole !== undefined) kind = 'odp';
   else if (SOFT_PROVIDERS.has(pd.device.provider)) kind = 'soft';
-  const ops = new RegistrationOps(pd, kind);
+  const ops = new RegistrationOps(pd, kind, whole);
   chosen.set(pd, ops);
   return ops;
 }

@@ -51,9 +51,13 @@ const siw: Quirks = {
   plainInline: true,
 };
 
-/** The quirks of a device. */
-export function quirksOf(provider: string, transport: Transport): Quirks {
-  if (provider === 'siw') return siw;
+/**
+ * The quirks of a device.
+ *
+ * @param untrustedPeer READ sinks get a region of their own also where they work without one (siw): the peer learns the key
+ */
+export function quirksOf(provider: string, transport: Transport, untrustedPeer = false): Quirks {
+  if (provider === 'siw') return untrustedPeer ? { ...siw, sinkNeedsOwnMr: true } : siw;
   return transport === 'iwarp' ? iwarp : none;
 }
 

@@ -30,6 +30,11 @@ export interface SgeBuilderOptions {
   readonly readSgeSoftLimit?: number;
   /** Indirect memory keys, where the device has them. */
   readonly indirect?: IndirectMkeys;
+  /**
+   * On iWARP the key of a READ's sink goes on the wire. Hardware needs a region of its own for it; siw does not, and there
+   * the arena's key is used unless this is true: with the key a hostile peer can end the validity of the arena's slab.
+   */
+  readonly untrustedPeer?: boolean;
   /** Always take this strategy; throws where it is impossible. For tests and measurements. */
   readonly force?: ForceStrategy;
 }
@@ -132,7 +137,7 @@ export class SgeBuilder implements MappingOwner {
       reused: (buffer) => buffer.byteLength <= this.cache.pinBudget,
     };
     this.thresholds = { bounceMax, chainMax };
-    this.quirks = quirksOf(device.provider, device.transport);
+    this.quirks = quirksOf(device.provider, device.transport, options.untrustedPeer);
     this.#force = options.force;
     this.tallies = [this.counters, deviceTotals(device.name)];
   }

@@ -44,6 +44,8 @@ export interface DmaDevice {
     /** Regions need not be pinned: their pages may be exchanged under the key (IBV_ACCESS_ON_DEMAND). */
     readonly odp: {
       readonly explicit: boolean;
+      /** One region can cover all memory. */
+      readonly implicit: boolean;
       readonly rc: {
         readonly send: boolean;
         readonly recv: boolean;
@@ -113,8 +115,10 @@ export interface DmaPd {
   deregMrs?(regions: readonly DmaMr[]): Promise<void>;
   /** Where windows can be had. */
   reserveWindow?(bytes: number): DmaWindow;
-  /** Where the device has such a region. */
-  readonly wholeMemory?: DmaLocalKey | undefined;
+  /** A region over all memory, where the device has implicit on-demand paging. */
+  regImplicitOdp?(access: number): Promise<DmaMr>;
+  /** Address of a view's first byte, where it is not the processor's. */
+  addressOf?(view: Uint8Array): number;
   /** Registers memory of another device, where that is possible. */
   regDmabufMr?(options: { fd: number; offset: number; length: number; access: number }): Promise<DmaMr>;
 }

@@ -10,6 +10,7 @@ import { Opcode } from '../verbs/constants.ts';
 import type { RecvWr, SendWr } from '../verbs/work-request.ts';
 import { atomicHeader, fillSend, headerOf, pagePlace, type WrHeader } from './header.ts';
 import { Job } from './job.ts';
+import { type RwLoad, rwSizing, type SizedDevice } from './sizing.ts';
 import type { RemoteMemory, RwOptions, RwQp, RwResult } from './types.ts';
 import { WorkQueue } from './work-queue.ts';
 
@@ -40,6 +41,15 @@ export class RwContext {
   readonly #mapping = new Set<Promise<void>>();
   #calls = 0;
   #failed = false;
+
+  /**
+   * Work requests that the send queue of a queue pair must have for [load]; {@link rwSizing} tells the rest.
+   *
+   * @throws RdmaError as {@link rwSizing}
+   */
+  static maxSendWr(device: SizedDevice, load: RwLoad): number {
+    return rwSizing(device, load).qp.maxSendWr;
+  }
 
   /** Throws as {@link SgeBuilder} does. */
   constructor(qp: RwQp, options: RwContextOptions = {}) {

@@ -56,6 +56,18 @@ class FakeWindowMr extends FakeMr {
   }
 }
 
+/** A region over all memory: its bytes are those of any buffer that has an address. */
+class FakeWholeMr extends FakeMr {
+  constructor(pd: FakePd, access: number, key: number) {
+    super(pd, new Uint8Array(0), access, key, 0);
+    Object.defineProperty(this, 'length', { value: 2 ** 53 });
+  }
+
+  override parts(at: number, length: number): Uint8Array[] {
+    return [this.pd.memoryAt(at, length)];
+  }
+}
+
 /** A window whose links are remembered, not mapped. */
 export class FakeWindow implements DmaWindow {
   readonly pd: FakePd;
@@ -119,22 +131,23 @@ export class FakePd implements DmaPd {
   /** Bytes that may be locked, as RLIMIT_MEMLOCK. */
   lockable = Number.POSITIVE_INFINITY;
   readonly #bases = new WeakMap<ArrayBufferLike, number>();
+  readonly #buffers: { base: number; buffer: ArrayBufferLike }[] = [];
   #nextBase = 0x7f00_0000_0000;
   #nextKey = 1;
 
   constructor(
     provider = 'rxe',
     transport: 'ib' | 'iwarp' = 'ib',
-    features: { onDemandPaging?: boolean; peerToPeer?: boolean } = {},
+    features: { onDemandPaging?: boolean; peerToPeer?: boolean; implicit?: boolean } = {},
   ) {
-    const { onDemandPaging: odp = false, peerToPeer: dmaBuf = false } = features;
+    const { implicit = false, onDemandPaging: odp = implicit, peerToPeer: dmaBuf = false } = features;
     const rc = { send: odp, recv: odp, write: odp, read: odp };
     this.device = {
       name: `fake-${provider}`,
       provider,
       transport,
       caps: {
-        odp: { explicit: odp, rc },
+        odp: { explicit: odp, implicit, rc },
         dmaBuf,
         hasAtomics: transport === 'ib',
         immediateData: transport === 'ib',
@@ -150,8 +163,22 @@ export class FakePd implements DmaPd {
       base = this.#nextBase + align;
       this.#nextBase += 2 ** 30;
       this.#bases.set(view.buffer, base);
+      this.#buffers.push({ base, buffer: view.buffer });
     }
     return base + view.byteOffset;
+  }
+
+  memoryAt(addr: number, length: number): Uint8Array {
+    for (const { base, buffer } of this.#buffers) {
+      if (addr >= base && addr + length <= base + buffer.byteLength)
+        return new Uint8Array(buffer, addr - base, length);
+    }
+    throw new Error('fake: no memory at this address');
+  }
+
+  async regImplicitOdp(access: number): Promise<FakeMr> {
+    await undefined;
+    return this.keyed((key) => new FakeWholeMr(this, access, key), 0);
   }
 
   async regMr(memory: ArrayBufferView | ArrayBufferLike, access: number): Promise<FakeMr> {

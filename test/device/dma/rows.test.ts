@@ -101,6 +101,7 @@ describe.each(devices)('rows on $name', ({ name }) => {
       const plan = near.builder.plan(op, guarded.fragments, options);
       expect(plan).toMatchObject({ row, strategy });
       expect(await moves(near, op, guarded, options)).toEqual(fine(strategy));
+      await near.builder.idle();
       expect(near.builder.windows!.stats.links).toBe(0);
     });
   });

@@ -9,10 +9,13 @@ export class CompletionRing {
   readonly words: Uint32Array;
   /** Completions carry the device's clock. */
   readonly timestamps: boolean;
+  /** The same words as signed numbers: V8 allocates memory for larger ones. @internal */
+  readonly _signed: Int32Array;
 
   constructor(capacity: number, timestamps = false) {
     this.timestamps = timestamps;
     this.words = new Uint32Array(new SharedArrayBuffer(capacity * C.words * 4));
+    this._signed = new Int32Array(this.words.buffer);
   }
 
   /** Handle of the queue pair, with RECEIVE_QUEUE_BIT for its receive queue. */

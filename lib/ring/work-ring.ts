@@ -9,6 +9,22 @@ import { layout } from '../layout.ts';
 const WR = layout.workRequest;
 const SGE = layout.sge;
 const TWO_32 = 0x1_0000_0000;
+/** The high word of 2^53 - 1. */
+const MAX_HIGH = 0x1f_ffff;
+
+// For the hot path: constants take a third of the bytecode of properties.
+const {
+  words: WR_WORDS,
+  opcode: OPCODE,
+  send_flags: SEND_FLAGS,
+  num_sge: NUM_SGE,
+  inline_length: INLINE_LENGTH,
+  imm_data: IMM_DATA,
+  rkey: RKEY,
+  remote_addr_lo: REMOTE_ADDR_LO,
+  remote_addr_hi: REMOTE_ADDR_HI,
+} = layout.workRequest;
+const { addr_lo: ADDR_LO, addr_hi: ADDR_HI, length: LENGTH, lkey: LKEY } = layout.sge;
 
 /**
  * Called once for every work request, when it is retired.
@@ -17,27 +33,38 @@ const TWO_32 = 0x1_0000_0000;
  * @param byteLen bytes of the message, for a successful receive
  * @param wc index of its completion in the ring of the completion queue, valid during the call; -1 when there is none,
  *   because a later work request's completion implied this one or the queue pair was closed
+ * @param slot where in the ring the work request was, as the methods of a batch return it
  */
-export type OnRetired = (status: number, byteLen: number, wc: number) => void;
+export type OnRetired = (status: number, byteLen: number, wc: number, slot: number) => void;
 
 const DONE = 0;
 const UNSIGNALLED = 1;
 const SIGNALLED = 2;
 const IBV_SEND_SIGNALED = 2;
 
-/** Slots, SGEs and inline areas of one queue. Not for users: QueuePair checks what goes in. */
+/**
+ * Slots, SGEs and inline areas of one queue. Not for users: QueuePair checks what goes in.
+ *
+ * Sequence numbers are 32 bits that wrap around, kept as signed integers: V8 allocates memory for larger ones.
+ */
 export class WorkRing {
   /** The ring's memory, shared with the addon. */
   readonly memory: Uint8Array;
   readonly limits: NativeQueueLimits;
   readonly #words: Uint32Array;
   readonly #sgeBase: number;
+  /** Words of a slot's SGEs. */
+  readonly #sgeWords: number;
   readonly #inlineBase: number;
   readonly #mask: number;
+  /** The callback of batches: most of them have the same. */
+  lasting: OnRetired | null = null;
   readonly #retired: (OnRetired | null)[];
   readonly #states: Uint8Array;
   #head = 0;
   #tail = 0;
+  #added = 0;
+  #room = 0;
 
   constructor(limits: NativeQueueLimits) {
     this.limits = limits;
@@ -45,7 +72,8 @@ export class WorkRing {
     this.memory = new Uint8Array(buffer);
     this.#words = new Uint32Array(buffer, 0, limits.ringBytes >>> 2);
     this.#sgeBase = limits.capacity * WR.words;
-    this.#inlineBase = (this.#sgeBase + limits.capacity * limits.maxSge * SGE.words) * 4;
+    this.#sgeWords = limits.maxSge * SGE.words;
+    this.#inlineBase = (this.#sgeBase + limits.capacity * this.#sgeWords) * 4;
     this.#mask = limits.capacity - 1;
     this.#states = new Uint8Array(limits.capacity);
     this.#retired = new Array<OnRetired | null>(limits.capacity).fill(null);
@@ -58,12 +86,17 @@ export class WorkRing {
 
   /** Work requests that can be posted now. */
   get free(): number {
-    return this.limits.maxWr - ((this.#tail - this.#head) >>> 0);
+    return this.limits.maxWr - ((this.#tail - this.#head) | 0);
   }
 
   /** Work requests in flight. */
   get outstanding(): number {
-    return (this.#tail - this.#head) >>> 0;
+    return (this.#tail - this.#head) | 0;
+  }
+
+  /** Index of the slot of [seq]. */
+  slot(seq: number): number {
+    return seq & this.#mask;
   }
 
   /** Fills the slot of [seq]; its SGEs are filled by {@link setSge}. */
@@ -87,6 +120,77 @@ export class WorkRing {
     words[base + WR.rkey] = rkey;
     words[base + WR.remote_addr_lo] = remoteLo;
     words[base + WR.remote_addr_hi] = remoteHi;
+  }
+
+  /**
+   * Fills the next slot with a work request of one SGE, to be posted with all that are added. What it is given is checked in
+   * the course of splitting it into words: this and its caller must stay short enough to be inlined together, or V8
+   * allocates memory for every address that is passed.
+   *
+   * @returns the slot's index; -1 when there is no room or a number is not a whole one in its range
+   */
+  add(
+    opcode: number,
+    flags: number,
+    immData: number,
+    remoteAddr: number,
+    rkey: number,
+    addr: number,
+    length: number,
+    lkey: number,
+  ): number {
+    const added = this.#added;
+    if (added >= this.#room && !this.#makeRoom()) return -1;
+    const addrLo = addr >>> 0;
+    const addrHi = (addr - addrLo) / TWO_32;
+    const remoteLo = remoteAddr >>> 0;
+    const remoteHi = (remoteAddr - remoteLo) / TWO_32;
+    if (
+      (addrHi & MAX_HIGH) !== addrHi ||
+      (remoteHi & MAX_HIGH) !== remoteHi ||
+      length >>> 0 !== length ||
+      lkey >>> 0 !== lkey ||
+      rkey >>> 0 !== rkey ||
+      immData >>> 0 !== immData ||
+      flags >>> 0 !== flags
+    ) {
+      return -1;
+    }
+    const words = this.#words;
+    const slot = (this.#tail + added) & this.#mask;
+    const wr = slot * WR_WORDS;
+    words[wr + OPCODE] = opcode;
+    words[wr + SEND_FLAGS] = flags;
+    words[wr + NUM_SGE] = 1;
+    words[wr + INLINE_LENGTH] = 0;
+    words[wr + IMM_DATA] = immData;
+    words[wr + RKEY] = rkey;
+    words[wr + REMOTE_ADDR_LO] = remoteLo;
+    words[wr + REMOTE_ADDR_HI] = remoteHi;
+    const sge = this.#sgeBase + slot * this.#sgeWords;
+    words[sge + ADDR_LO] = addrLo;
+    words[sge + ADDR_HI] = addrHi;
+    words[sge + LENGTH] = length;
+    words[sge + LKEY] = lkey;
+    this.#added = added + 1;
+    return slot;
+  }
+
+  /** Work requests that have been added and not posted. */
+  get added(): number {
+    return this.#added;
+  }
+
+  /** Forgets what has been added. */
+  drop(): void {
+    this.#added = 0;
+    this.#room = 0;
+  }
+
+  /** Learns how much room there is: it only grows until the next post. */
+  #makeRoom(): boolean {
+    this.#room = this.free;
+    return this.#added < this.#room;
   }
 
   /** The operands of atomics, ATOMIC_WRITE, FLUSH and BIND_MW; see native/core/layout.h. */
@@ -119,7 +223,7 @@ export class WorkRing {
 
   setSge(seq: number, index: number, addr: number, length: number, lkey: number): void {
     const words = this.#words;
-    const base = this.#sgeBase + ((seq & this.#mask) * this.limits.maxSge + index) * SGE.words;
+    const base = this.#sgeBase + (seq & this.#mask) * this.#sgeWords + index * SGE.words;
     words[base + SGE.addr_lo] = addr >>> 0;
     words[base + SGE.addr_hi] = (addr / TWO_32) >>> 0;
     words[base + SGE.length] = length;
@@ -133,14 +237,22 @@ export class WorkRing {
     this.#words[slot * WR.words + WR.inline_length] = data.length;
   }
 
-  /** Takes note that the next work request is on its way, and whom to tell when it is retired. */
-  posted(retired: OnRetired | null): void {
-    const slot = this.#tail & this.#mask;
-    // The addon has added SIGNALED where the queue pair or the device wants it.
-    const flags = this.#words[slot * WR.words + WR.send_flags] as number;
-    this.#retired[slot] = retired;
-    this.#states[slot] = (flags & IBV_SEND_SIGNALED) !== 0 ? SIGNALLED : UNSIGNALLED;
-    this.#tail = (this.#tail + 1) >>> 0;
+  /** Takes note that the next [count] work requests are on their way, and whom to tell when one is retired. */
+  posted(count: number, retired: OnRetired | null): void {
+    const words = this.#words;
+    const mask = this.#mask;
+    const tail = this.#tail;
+    const callbacks = this.#retired;
+    const states = this.#states;
+    for (let i = 0; i < count; i += 1) {
+      const slot = (tail + i) & mask;
+      // The addon has added SIGNALED where the queue pair or the device wants it.
+      const flags = words[slot * WR_WORDS + SEND_FLAGS] as number;
+      // Most often it is there already, and a store of an object costs more than a compare.
+      if (callbacks[slot] !== retired) callbacks[slot] = retired;
+      states[slot] = (flags & IBV_SEND_SIGNALED) !== 0 ? SIGNALLED : UNSIGNALLED;
+    }
+    this.#tail = (tail + count) | 0;
   }
 
   /**
@@ -148,27 +260,38 @@ export class WorkRing {
    * they were carried out. Signalled ones before it have completions of their own, which may come later (siw).
    */
   complete(seq: number, status: number, byteLen: number, wc: number): void {
-    const mask = this.#mask;
-    let first = seq;
-    while (first !== this.#head && this.#states[(first - 1) & mask] === UNSIGNALLED)
-      first = (first - 1) >>> 0;
-    for (; first !== seq; first = (first + 1) >>> 0) this.#retire(first, 0, 0, -1);
+    if (seq !== this.#head) this.#retireBefore(seq);
     this.#retire(seq, status, byteLen, wc);
   }
 
   /** Retires everything with [status]. */
   retireAll(status: number): void {
     while (this.#head !== this.#tail) this.#retire(this.#head, status, 0, -1);
+    this.lasting = null;
+    this.#retired.fill(null);
+  }
+
+  #retireBefore(seq: number): void {
+    const mask = this.#mask;
+    let first = seq;
+    while (first !== this.#head && this.#states[(first - 1) & mask] === UNSIGNALLED) first = (first - 1) | 0;
+    for (; first !== seq; first = (first + 1) | 0) this.#retire(first, 0, 0, -1);
   }
 
   #retire(seq: number, status: number, byteLen: number, wc: number): void {
     const slot = seq & this.#mask;
     const retired = this.#retired[slot] as OnRetired | null;
-    this.#retired[slot] = null;
-    this.#states[slot] = DONE;
-    while (this.#head !== this.#tail && this.#states[this.#head & this.#mask] === DONE) {
-      this.#head = (this.#head + 1) >>> 0;
+    // What one batch after the other is posted with stays.
+    if (retired !== this.lasting) this.#retired[slot] = null;
+    const states = this.#states;
+    states[slot] = DONE;
+    if (seq === this.#head) {
+      const mask = this.#mask;
+      const tail = this.#tail;
+      let head = (seq + 1) | 0;
+      while (head !== tail && states[head & mask] === DONE) head = (head + 1) | 0;
+      this.#head = head;
     }
-    if (retired !== null) retired(status, byteLen, wc);
+    if (retired !== null) retired(status, byteLen, wc, slot);
   }
 }

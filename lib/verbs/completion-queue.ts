@@ -1,6 +1,6 @@
 import { addon } from '../addon.ts';
 import { errnoName, invalidArgument, RdmaError } from '../errors.ts';
-import { RECEIVE_QUEUE_BIT } from '../layout.ts';
+import { layout, RECEIVE_QUEUE_BIT } from '../layout.ts';
 import { CompletionRing } from '../ring/completion-ring.ts';
 import { type AsyncEvent, AsyncEventTarget, type CompletionQueueEvent } from './async-event.ts';
 import { checkInteger } from './check.ts';
@@ -55,6 +55,9 @@ export class CompletionQueue extends AsyncEventTarget<CompletionQueueEvent> {
   /** The batch in hand, for `onRetired` callbacks. */
   readonly ring: CompletionRing;
   readonly #sinks = new Map<number, CompletionSink>();
+  /** The latest of {@link #sinks}: completions come in runs. */
+  #latestKey = -1;
+  #latest: CompletionSink | undefined;
   #cqe: number;
   #dispatching = false;
 
@@ -142,7 +145,8 @@ export class CompletionQueue extends AsyncEventTarget<CompletionQueueEvent> {
   poll(): number {
     if (this.#dispatching) return 0;
     const count = addon.pollCq(this._handle);
-    this.#dispatch(count);
+    if (count > 0) this.#dispatch(count);
+    else if (count < 0) throw this.#failure(count);
     return count;
   }
 
@@ -166,11 +170,21 @@ export class CompletionQueue extends AsyncEventTarget<CompletionQueueEvent> {
   /** @internal */
   _attach(handle: number, sink: CompletionSink): void {
     this.#sinks.set(handle, sink);
+    this.#latestKey = -1;
   }
 
   /** @internal */
   _detach(handle: number): void {
     this.#sinks.delete(handle);
+    this.#latestKey = -1;
+  }
+
+  #sink(key: number): CompletionSink | undefined {
+    if (key !== this.#latestKey) {
+      this.#latest = this.#sinks.get(key);
+      this.#latestKey = key;
+    }
+    return this.#latest;
   }
 
   #wake(count: number): void {
@@ -178,17 +192,20 @@ export class CompletionQueue extends AsyncEventTarget<CompletionQueueEvent> {
       this.#dispatch(count);
       return;
     }
-    const error = new RdmaError(
-      errnoName(count),
-      `ibv_poll_cq ${errnoName(count)}: the completion queue has failed`,
+    process.emitWarning(this.#failure(count));
+    this.#closeSinks();
+  }
+
+  #failure(errno: number): RdmaError {
+    return new RdmaError(
+      errnoName(errno),
+      `ibv_poll_cq ${errnoName(errno)}: the completion queue has failed`,
       {
-        errno: count,
+        errno,
         syscall: 'ibv_poll_cq',
         device: this.device.name,
       },
     );
-    process.emitWarning(error);
-    this.#closeSinks();
   }
 
   /** Completions are lost, so what is in flight can be settled only by destroying the queue pairs. @internal */
@@ -201,16 +218,18 @@ export class CompletionQueue extends AsyncEventTarget<CompletionQueueEvent> {
   }
 
   #dispatch(count: number): void {
-    const ring = this.ring;
+    const words = this.ring._signed;
+    const { words: size, queue: QUEUE, seq: SEQ, status: STATUS, byte_len: BYTE_LEN } = layout.completion;
     this.#dispatching = true;
     let failure: { error: unknown } | undefined;
-    for (let i = 0; i < count; i += 1) {
-      const queue = ring.queue(i);
-      const sink = this.#sinks.get((queue & ~RECEIVE_QUEUE_BIT) >>> 0);
+    for (let i = 0, at = 0; i < count; i += 1, at += size) {
+      const queue = words[at + QUEUE] as number;
+      const sink = this.#sink(queue & ~RECEIVE_QUEUE_BIT);
       // A queue pair that a callback of this batch has closed is gone: its work has been settled.
       if (sink === undefined) continue;
       try {
-        sink._complete(queue >= RECEIVE_QUEUE_BIT, ring.seq(i), ring.status(i), ring.byteLen(i), i);
+        const byteLen = (words[at + BYTE_LEN] as number) >>> 0;
+        sink._complete(queue < 0, words[at + SEQ] as number, words[at + STATUS] as number, byteLen, i);
       } catch (error) {
         // One callback that throws must not lose the completions of the others.
         failure ??= { error };

@@ -13,6 +13,7 @@ export {
   type QueuePairEvent,
   type SharedReceiveQueueEvent,
 } from './async-event.ts';
+export type { RecvBatch, SendBatch } from './batch.ts';
 export { CompletionChannel } from './completion-channel.ts';
 export { CompletionQueue, type CqOptions } from './completion-queue.ts';
 export {

@@ -3,10 +3,12 @@ import { RdmaError, WcStatus, wcError } from '../errors.ts';
 import { postError } from '../ring/post-error.ts';
 import { type OnRetired, WorkRing } from '../ring/work-ring.ts';
 import type { AsyncEvent } from './async-event.ts';
+import { RecvBatch, SendBatch } from './batch.ts';
 import { checkInteger } from './check.ts';
 import type { CompletionQueue, CompletionSink } from './completion-queue.ts';
 import { Opcode, type QpState, qpStates, SendFlags } from './constants.ts';
 import type { MemoryWindow } from './memory-window.ts';
+import { checkNoBatch, checkRoom } from './post-room.ts';
 import type { ProtectionDomain } from './protection-domain.ts';
 import { type NativeQp, QueuePairControl } from './qp-control.ts';
 import type { SharedReceiveQueue } from './shared-receive-queue.ts';
@@ -41,10 +43,10 @@ const fatalEvents: ReadonlySet<string> = new Set([
   'DEVICE_REMOVED',
 ]);
 
-type Retired = OnRetired | readonly (OnRetired | null)[] | undefined;
+type Retired = OnRetired | readonly (OnRetired | null)[] | null | undefined;
 
 function retiredAt(retired: Retired, index: number): OnRetired | null {
-  if (retired === undefined) return null;
+  if (retired === undefined || retired === null) return null;
   return typeof retired === 'function' ? retired : (retired[index] ?? null);
 }
 
@@ -59,6 +61,8 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
   readonly #recv: WorkRing;
   readonly #key: number;
   readonly #slots: SlotContext;
+  #sendBatch: SendBatch | undefined;
+  #recvBatch: RecvBatch | undefined;
   /** In the error state, for good unless it is reset. */
   #failed = false;
   /** Its sends have failed, its receives go on (UC, UD); back to RTS by modify. */
@@ -131,7 +135,7 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
     const ring = this.#send;
     this.#checkRoom(ring, list.length, 'ibv_post_send');
     for (let i = 0; i < list.length; i += 1) {
-      fillSend(ring, (ring.tail + i) >>> 0, list[i] as SendWr, i, this.#slots);
+      fillSend(ring, (ring.tail + i) | 0, list[i] as SendWr, i, this.#slots);
     }
     this.#post(ring, addon.postSend, 'ibv_post_send', list.length, onRetired);
   }
@@ -145,19 +149,34 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
   postRecv(wrs: RecvWr | readonly RecvWr[], onRetired?: OnRetired | readonly (OnRetired | null)[]): void {
     const list = Array.isArray(wrs) ? (wrs as readonly RecvWr[]) : [wrs as RecvWr];
     if (list.length === 0) return;
-    if (this.srq !== undefined) {
-      throw new RdmaError(
-        'EINVAL',
-        'ibv_post_recv: this queue pair takes its receives from a shared receive queue: post them to its srq',
-        { syscall: 'ibv_post_recv', posted: 0, qpNum: this.qpNum },
-      );
-    }
+    this.#checkOwnReceives();
     const ring = this.#recv;
     this.#checkRoom(ring, list.length, 'ibv_post_recv');
     for (let i = 0; i < list.length; i += 1) {
-      fillRecv(ring, (ring.tail + i) >>> 0, list[i] as RecvWr, i, this.#slots);
+      fillRecv(ring, (ring.tail + i) | 0, list[i] as RecvWr, i, this.#slots);
     }
     this.#post(ring, addon.postRecv, 'ibv_post_recv', list.length, onRetired);
+  }
+
+  /**
+   * Adds sends to the ring without an object for any of them, and posts them together: the cheapest way. There is one for the
+   * queue pair; {@link postSend} waits until what it holds is posted.
+   *
+   * @throws RdmaError EINVAL for UD, RAW_PACKET and XRC queue pairs, whose sends have more to say
+   */
+  get sendBatch(): SendBatch {
+    this.#sendBatch ??= this.#makeSendBatch();
+    return this.#sendBatch;
+  }
+
+  /**
+   * The same for receives.
+   *
+   * @throws RdmaError EINVAL for a queue pair with a shared receive queue
+   */
+  get recvBatch(): RecvBatch {
+    this.#recvBatch ??= this.#makeRecvBatch();
+    return this.#recvBatch;
   }
 
   /**
@@ -167,9 +186,12 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
    */
   send(wr: SendWr): Promise<WorkCompletion> {
     return new Promise((resolve, reject) => {
-      const operation = opcodeNames[wr.opcode] ?? 'work request';
-      this.postSend({ ...wr, flags: (wr.flags ?? 0) | SendFlags.SIGNALED }, (status, byteLen, wc) => {
-        this.#conclude(this.sendCq, operation, status, byteLen, wc, resolve, reject);
+      const ring = this.#send;
+      this.#checkRoom(ring, 1, 'ibv_post_send');
+      fillSend(ring, ring.tail, wr, 0, this.#slots, SendFlags.SIGNALED);
+      const { opcode } = wr;
+      this.#post(ring, addon.postSend, 'ibv_post_send', 1, (status, byteLen, wc) => {
+        this.#conclude(this.sendCq, opcode, status, byteLen, wc, resolve, reject);
       });
     });
   }
@@ -193,7 +215,7 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
   recv(wr: RecvWr): Promise<WorkCompletion> {
     return new Promise((resolve, reject) => {
       this.postRecv(wr, (status, byteLen, wc) => {
-        this.#conclude(this.recvCq, 'RECV', status, byteLen, wc, resolve, reject);
+        this.#conclude(this.recvCq, undefined, status, byteLen, wc, resolve, reject);
       });
     });
   }
@@ -306,13 +328,46 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
     this.#recv.retireAll(WcStatus.WR_FLUSH_ERR);
   }
 
-  #checkRoom(ring: WorkRing, count: number, syscall: string): void {
-    if (count <= ring.free) return;
+  #makeSendBatch(): SendBatch {
+    if (this.type !== 'RC' && this.type !== 'UC') {
+      throw new RdmaError(
+        'EINVAL',
+        `sendBatch: the sends of ${this.type} queue pairs name a target each: use postSend`,
+        { qpNum: this.qpNum },
+      );
+    }
+    const [ring, syscall] = [this.#send, 'ibv_post_send'] as const;
+    return new SendBatch({
+      ring,
+      context: this.#slots,
+      syscall,
+      post: (count, onRetired) => this.#post(ring, addon.postSend, syscall, count, onRetired),
+    });
+  }
+
+  #makeRecvBatch(): RecvBatch {
+    this.#checkOwnReceives();
+    const [ring, syscall] = [this.#recv, 'ibv_post_recv'] as const;
+    return new RecvBatch({
+      ring,
+      context: this.#slots,
+      syscall,
+      post: (count, onRetired) => this.#post(ring, addon.postRecv, syscall, count, onRetired),
+    });
+  }
+
+  #checkOwnReceives(): void {
+    if (this.srq === undefined) return;
     throw new RdmaError(
-      'ENOBUFS',
-      `${syscall}: ${count} work requests do not fit: ${ring.outstanding} of ${ring.limits.maxWr} are in flight`,
-      { syscall, wrIndex: ring.free, posted: 0, qpNum: this.qpNum },
+      'EINVAL',
+      'ibv_post_recv: this queue pair takes its receives from a shared receive queue: post them to its srq',
+      { syscall: 'ibv_post_recv', posted: 0, qpNum: this.qpNum },
     );
+  }
+
+  #checkRoom(ring: WorkRing, count: number, syscall: string): void {
+    checkNoBatch(ring, syscall, this.qpNum);
+    checkRoom(ring, count, syscall, this.qpNum);
   }
 
   #post(
@@ -330,22 +385,31 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
       });
     }
     if (this.#failed) {
-      setImmediate(() => {
-        for (let i = 0; i < count; i += 1) retiredAt(onRetired, i)?.(WcStatus.WR_FLUSH_ERR, 0, -1);
-      });
+      this.#flushLater(ring, count, onRetired);
       return;
     }
     const first = ring.tail;
     const errno = call(handle, first, count);
     const error = errno === 0 ? undefined : postError(syscall, errno, postStatus, this.qpNum);
     const posted = error === undefined ? count : (error.posted ?? 0);
-    for (let i = 0; i < posted; i += 1) ring.posted(retiredAt(onRetired, i));
+    if (typeof onRetired === 'function' || onRetired == null) ring.posted(posted, onRetired ?? null);
+    else for (let i = 0; i < posted; i += 1) ring.posted(1, onRetired[i] ?? null);
     if (error !== undefined) throw error;
+  }
+
+  /** A method of its own: what has closures allocates memory for what they see whenever it is called. */
+  #flushLater(ring: WorkRing, count: number, onRetired: Retired): void {
+    const first = ring.tail;
+    setImmediate(() => {
+      for (let i = 0; i < count; i += 1) {
+        retiredAt(onRetired, i)?.(WcStatus.WR_FLUSH_ERR, 0, -1, ring.slot(first + i));
+      }
+    });
   }
 
   #conclude(
     cq: CompletionQueue,
-    operation: string,
+    opcode: number | undefined,
     status: number,
     byteLen: number,
     wc: number,
@@ -356,6 +420,7 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
       resolve(workCompletion(cq.ring, wc, byteLen));
       return;
     }
+    const operation = opcode === undefined ? 'RECV' : (opcodeNames[opcode] ?? 'work request');
     const vendorErr = wc >= 0 ? cq.ring.vendorErr(wc) : 0;
     reject(wcError(status, { operation, vendorErr, qpNum: this.qpNum, device: this.pd.device.name }));
   }

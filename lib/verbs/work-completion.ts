@@ -33,14 +33,15 @@ export interface WorkCompletion {
   readonly timestamp?: bigint;
 }
 
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
 /** The completion at index [wc] of [ring]. @internal */
 export function workCompletion(ring: CompletionRing, wc: number, byteLen: number): WorkCompletion {
   const flags = ring.flags(wc);
-  return {
+  // A literal and assignments: V8 makes a spread of every shape anew, which takes longer than all the rest.
+  const completion: Mutable<WorkCompletion> = {
     opcode: ring.opcode(wc),
     byteLen,
-    ...((flags & WC_WITH_IMM) === 0 ? undefined : { immData: ring.immData(wc) }),
-    ...((flags & WC_WITH_INV) === 0 ? undefined : { invalidatedRkey: ring.immData(wc) }),
     qpNum: ring.qpNum(wc),
     srcQp: ring.srcQp(wc),
     grh: (flags & WC_GRH) !== 0,
@@ -48,8 +49,11 @@ export function workCompletion(ring: CompletionRing, wc: number, byteLen: number
     slid: ring.slid(wc),
     sl: ring.sl(wc),
     dlidPathBits: ring.dlidPathBits(wc),
-    ...(ring.timestamps
-      ? { timestamp: (BigInt(ring.timestampHi(wc)) << 32n) | BigInt(ring.timestampLo(wc)) }
-      : undefined),
   };
+  if ((flags & WC_WITH_IMM) !== 0) completion.immData = ring.immData(wc);
+  if ((flags & WC_WITH_INV) !== 0) completion.invalidatedRkey = ring.immData(wc);
+  if (ring.timestamps) {
+    completion.timestamp = (BigInt(ring.timestampHi(wc)) << 32n) | BigInt(ring.timestampLo(wc));
+  }
+  return completion;
 }

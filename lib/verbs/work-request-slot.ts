@@ -304,8 +304,15 @@ const OPERANDS =
   bit(Opcode.ATOMIC_WRITE);
 const NO_SGE = bit(Opcode.FLUSH) | bit(Opcode.ATOMIC_WRITE) | bit(Opcode.BIND_MW) | bit(Opcode.LOCAL_INV);
 
-/** Fills the slot of [seq] with [wr], the work request [index] of its batch. @internal */
-export function fillSend(ring: WorkRing, seq: number, wr: SendWr, index: number, context: SlotContext): void {
+/** Fills the slot of [seq] with [wr], the work request [index] of its batch; [more] are added to its flags. @internal */
+export function fillSend(
+  ring: WorkRing,
+  seq: number,
+  wr: SendWr,
+  index: number,
+  context: SlotContext,
+  more = 0,
+): void {
   if (typeof wr !== 'object' || wr === null) {
     throw wrong(context, index, 'ERR_INVALID_ARG_TYPE', `it is ${inspect(wr)}`);
   }
@@ -329,7 +336,7 @@ export function fillSend(ring: WorkRing, seq: number, wr: SendWr, index: number,
   if (opcode === Opcode.BIND_MW) rkey = fillBind(ring, seq, fields, index, context);
 
   const { inline } = fields;
-  let flags = fields.flags === undefined ? 0 : u32(context, index, 'flags', fields.flags);
+  let flags = fields.flags === undefined ? more : u32(context, index, 'flags', fields.flags) | more;
   let sges = wr.sges ?? NO_SGES;
   if (inline !== undefined) {
     checkInline(ring, inline, index, context);

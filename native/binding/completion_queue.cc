@@ -64,9 +64,26 @@ CqPoller* Poller(const Napi::CallbackInfo& info) {
   return static_cast<CqPoller*>(state->Kept(handle));
 }
 
-/// pollCq(handle): how many completions are now in the ring.
-Napi::Value PollCq(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), Poller(info)->Poll());
+/// pollCq(handle): how many completions are now in the ring, or a negative errno. Raw N-API: a busy loop calls
+/// it.
+napi_value PollCq(napi_env env, napi_callback_info info) {
+  size_t argc = 1;
+  napi_value argv[1];
+  uint32_t handle = 0;
+  napi_get_cb_info(env, info, &argc, argv, nullptr, nullptr);
+  napi_get_value_uint32(env, argv[0], &handle);
+  EnvState* state = EnvState::From(env);
+  int32_t count = -EBADF;
+  if (state->Find(handle, Kind::kCompletionQueue) != nullptr) {
+    try {
+      count = static_cast<int32_t>(static_cast<CqPoller*>(state->Kept(handle))->Poll());
+    } catch (const rdma::Error& error) {
+      count = -error.err();
+    }
+  }
+  napi_value result = nullptr;
+  napi_create_int32(env, count, &result);
+  return result;
 }
 
 /// refCq(handle, ref)
@@ -103,8 +120,8 @@ void RegisterCompletionQueue(Napi::Env env, Napi::Object exports) {
   Export<ResizeCq>(env, exports, "resizeCq");
   Export<ModerateCq>(env, exports, "moderateCq");
   Export<CqReserved>(env, exports, "cqReserved");
-  Export<PollCq>(env, exports, "pollCq");
   Export<RefCq>(env, exports, "refCq");
+  ExportRaw(env, exports, "pollCq", PollCq);
 }
 
 }  // namespace binding

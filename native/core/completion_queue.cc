@@ -121,13 +121,17 @@ std::shared_ptr<CompletionTarget> CompletionQueue::Target(const ibv_wc& wc) cons
   return it == targets_.end() ? nullptr : it->second.lock();
 }
 
-bool CompletionQueue::Deliver(const Completion& completion, CompletionSlot* slot) {
-  ibv_wc wc = completion.wc;
+bool CompletionQueue::Deliver(ibv_wc* completion, uint64_t timestamp, LatestTarget* latest,
+                              CompletionSlot* slot) const {
+  ibv_wc& wc = *completion;
   CorrectCompletion(device_->rules(), &wc);
   const uint32_t queue = QueueOf(wc);
   const auto seq = static_cast<uint32_t>(wc.wr_id);
-  const auto target = Target(wc);
-  if (!target || !target->Complete((queue & kReceiveQueueBit) != 0, seq, wc)) return false;
+  if (const uint32_t handle = queue & ~kReceiveQueueBit; handle != latest->handle) {
+    *latest = {handle, Target(wc)};
+  }
+  CompletionTarget* const target = latest->target.get();
+  if (target == nullptr || !target->Complete((queue & kReceiveQueueBit) != 0, seq, wc)) return false;
   slot->queue = queue;
   slot->seq = seq;
   slot->status = wc.status;
@@ -142,21 +146,29 @@ bool CompletionQueue::Deliver(const Completion& completion, CompletionSlot* slot
   slot->slid = wc.slid;
   slot->sl = uint32_t{wc.sl} | uint32_t{wc.dlid_path_bits} << 8;
   slot->reserved = 0;
-  slot->timestamp_lo = static_cast<uint32_t>(completion.timestamp);
-  slot->timestamp_hi = static_cast<uint32_t>(completion.timestamp >> 32);
+  slot->timestamp_lo = static_cast<uint32_t>(timestamp);
+  slot->timestamp_hi = static_cast<uint32_t>(timestamp >> 32);
   return true;
 }
 
 uint32_t CompletionQueue::Poll(CompletionSlot* slots, uint32_t capacity) {
+  // Delivering retires work requests and closes nothing, so targets stay while this runs.
+  LatestTarget latest;
   uint32_t filled = 0;
   for (; filled < capacity && !stash_.empty(); stash_.pop_front()) {
-    if (Deliver(stash_.front(), &slots[filled])) ++filled;
+    Completion& completion = stash_.front();
+    if (Deliver(&completion.wc, completion.timestamp, &latest, &slots[filled])) ++filled;
   }
+  const bool extended = !closed() && cq_->extended != nullptr;
   while (filled < capacity && !closed()) {
     const uint32_t want = std::min(capacity - filled, kBatch);
-    const uint32_t got = ReadCompletions(*cq_, completions_.data(), scratch_.data(), want);
+    const uint32_t got = extended ? ReadCompletions(*cq_, completions_.data(), scratch_.data(), want)
+                                  : ReadPlain(*cq_, scratch_.data(), want);
     for (uint32_t i = 0; i < got; ++i) {
-      if (Deliver(completions_[i], &slots[filled])) ++filled;
+      ibv_wc* wc = extended ? &completions_[i].wc : &scratch_[i];
+      const uint64_t timestamp = extended ? completions_[i].timestamp : 0;
+      if (Deliver(wc, timestamp, &latest, &slots[filled])) ++filled;
+      *wc = {};
     }
     if (got < want) break;
   }
@@ -181,12 +193,6 @@ void CompletionQueue::Stash() noexcept {
 
 void CompletionQueue::Arm() {
   Check(ibv_req_notify_cq(cq_->cq, solicited_only_ ? 1 : 0), "ibv_req_notify_cq");
-}
-
-void CompletionQueue::AddOutstanding(int32_t delta) {
-  const bool was_busy = outstanding_ != 0;
-  outstanding_ += static_cast<uint32_t>(delta);
-  if (on_busy && was_busy != (outstanding_ != 0)) on_busy(outstanding_ != 0);
 }
 
 void CompletionQueue::OnClose() {

@@ -78,7 +78,11 @@ class CompletionQueue : public Object {
 
   /// Work requests in flight on all attached queue pairs.
   uint32_t outstanding() const noexcept { return outstanding_; }
-  void AddOutstanding(int32_t delta);
+  void AddOutstanding(int32_t delta) {
+    const bool was_busy = outstanding_ != 0;
+    outstanding_ += static_cast<uint32_t>(delta);
+    if (was_busy != (outstanding_ != 0) && on_busy) on_busy(outstanding_ != 0);
+  }
 
   /// Called when the first work request goes in flight (true) and when the last has come back (false).
   std::function<void(bool)> on_busy;
@@ -89,9 +93,15 @@ class CompletionQueue : public Object {
   void OnClose() override;
 
  private:
+  /// The target of the latest completion: they come in runs.
+  struct LatestTarget {
+    uint32_t handle = 0;
+    std::shared_ptr<CompletionTarget> target;
+  };
+
   std::shared_ptr<CompletionTarget> Target(const ibv_wc& wc) const;
   /// Fills [slot], unless the completion is to be dropped.
-  bool Deliver(const Completion& completion, CompletionSlot* slot);
+  bool Deliver(ibv_wc* wc, uint64_t timestamp, LatestTarget* latest, CompletionSlot* slot) const;
 
   std::shared_ptr<Device> device_;
   std::shared_ptr<CompletionChannel> channel_;
@@ -100,7 +110,7 @@ class CompletionQueue : public Object {
   const bool solicited_only_;
   std::unordered_map<uint32_t, std::weak_ptr<CompletionTarget>> targets_;
   std::vector<Completion> completions_;
-  std::vector<ibv_wc> scratch_;
+  std::vector<ibv_wc> scratch_;  // zeros while nobody reads: see ReadPlain
   std::deque<Completion> stash_;
   uint32_t reserved_ = 0;
   uint32_t outstanding_ = 0;

@@ -48,18 +48,27 @@ uint32_t ReadAllExtended(ibv_cq_ex* cq, Completion* completions, uint32_t capaci
   return got;
 }
 
+void CheckMemory(const CqHandle& handle) {
+  if (handle.lost) throw Error("ibv_poll_cq", EIO, "the memory of the completion queue is lost");
+}
+
 }  // namespace
+
+uint32_t ReadPlain(const CqHandle& handle, ibv_wc* completions, uint32_t capacity) {
+  CheckMemory(handle);
+  const int got = ibv_poll_cq(handle.cq, static_cast<int>(capacity), completions);
+  if (got < 0) throw Error("ibv_poll_cq", NormaliseErrno(got));
+  return static_cast<uint32_t>(got);
+}
 
 uint32_t ReadCompletions(const CqHandle& handle, Completion* completions, ibv_wc* scratch,
                          uint32_t capacity) {
-  if (handle.lost) throw Error("ibv_poll_cq", EIO, "the memory of the completion queue is lost");
+  CheckMemory(handle);
   if (handle.extended != nullptr) return ReadAllExtended(handle.extended, completions, capacity);
-  // libsiw leaves fields of ibv_wc unwritten.
-  std::memset(scratch, 0, capacity * sizeof(ibv_wc));
-  const int got = ibv_poll_cq(handle.cq, static_cast<int>(capacity), scratch);
-  if (got < 0) throw Error("ibv_poll_cq", NormaliseErrno(got));
-  for (int i = 0; i < got; ++i) completions[i] = {scratch[i], 0};
-  return static_cast<uint32_t>(got);
+  const uint32_t got = ReadPlain(handle, scratch, capacity);
+  for (uint32_t i = 0; i < got; ++i) completions[i] = {scratch[i], 0};
+  std::memset(scratch, 0, got * sizeof *scratch);
+  return got;
 }
 
 }  // namespace rdma

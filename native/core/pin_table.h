@@ -30,7 +30,12 @@ class PinTable {
   }
   /// [seq] has a completion of its own.
   void Signal(uint32_t seq) noexcept { states_[seq & mask_] = State::kSignalled; }
-  void Drop(uint32_t seq);
+  void Drop(uint32_t seq) {
+    const uint32_t slot = seq & mask_;
+    Pinnable** pins = &pins_[size_t{slot} * max_pins_];
+    for (uint16_t i = 0; i < counts_[slot]; ++i) pins[i]->Unpin();
+    counts_[slot] = 0;
+  }
 
   /// Room for more, where slots are named and not sequence numbers: those in flight stay where they are.
   void Grow(uint32_t capacity);
@@ -40,13 +45,25 @@ class PinTable {
     return seq - head_ < outstanding() && states_[seq & mask_] != State::kDone;
   }
   /// False when [seq] is not in flight: a duplicate.
-  bool Complete(uint32_t seq);
+  bool Complete(uint32_t seq) {
+    if (!InFlight(seq)) return false;
+    Finish(seq);
+    for (uint32_t before = seq; before != head_ && states_[(before - 1) & mask_] == State::kUnsignalled;
+         --before) {
+      Finish(before - 1);
+    }
+    while (head_ != tail_ && states_[head_ & mask_] == State::kDone) ++head_;
+    return true;
+  }
   void RetireAll();
 
  private:
   enum class State : uint8_t { kDone, kUnsignalled, kSignalled };
 
-  void Finish(uint32_t seq);
+  void Finish(uint32_t seq) {
+    Drop(seq);
+    states_[seq & mask_] = State::kDone;
+  }
 
   uint32_t mask_;
   const uint32_t max_pins_;

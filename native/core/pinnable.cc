@@ -4,8 +4,7 @@
 
 namespace rdma {
 
-void Pinnable::Unpin() {
-  if (--pins_ != 0 || !closed()) return;
+void Pinnable::ReleaseLast() {
   const auto self = std::move(self_);
   Release();
 }

@@ -11,7 +11,9 @@ namespace rdma {
 class Pinnable : public Object {
  public:
   void Pin() noexcept { ++pins_; }
-  void Unpin();
+  void Unpin() {
+    if (--pins_ == 0 && closed()) ReleaseLast();
+  }
   uint32_t pins() const noexcept { return pins_; }
 
  protected:
@@ -25,6 +27,8 @@ class Pinnable : public Object {
   void OnClose() final;
 
  private:
+  void ReleaseLast();
+
   uint32_t pins_ = 0;
   std::shared_ptr<Object> self_;  // held from a close until the last pin has gone
 };

@@ -37,11 +37,18 @@ uint32_t OpcodesOf(const QueueLimits& limits) {
   return opcodes;
 }
 
+uint32_t PlainOpcodes(const QueueLimits& limits) {
+  const bool connected = limits.type == IBV_QPT_RC || limits.type == IBV_QPT_UC;
+  const uint32_t plain = OpcodeBit(IBV_WR_SEND) | OpcodeBit(IBV_WR_SEND_WITH_IMM) | kWrites;
+  return connected ? OpcodesOf(limits) & plain : 0;
+}
+
 }  // namespace
 
 SendQueue::SendQueue(const QueueLimits& limits, std::shared_ptr<KeyTable> keys, const void* owner)
     : WorkQueue(limits, std::move(keys)),
       opcodes_(OpcodesOf(limits)),
+      plain_(PlainOpcodes(limits)),
       wrs_(limits.capacity),
       routes_(limits.capacity),
       owner_(owner) {}
@@ -116,52 +123,68 @@ void SendQueue::Fill(const WorkRequestSlot& slot, ibv_send_wr* wr) const noexcep
   }
 }
 
-bool SendQueue::Prepare(uint32_t seq, uint32_t index, PostStatus* status) {
-  // A copy: JavaScript memory is shared, and what was checked is what must be used.
-  WorkRequestSlot slot = Slot(seq);
-  const ProviderRules& rules = *limits_.rules;
-  pins_.Begin(seq, false);
+bool SendQueue::PrepareOther(uint32_t seq, uint32_t index, const WorkRequestSlot& slot, PostStatus* status,
+                             uint32_t* num_sge, uint64_t* length) {
   if (!CheckOpcode(slot.opcode, status) || !CheckFlags(slot, status)) return false;
-
   const uint32_t bit = OpcodeBit(slot.opcode);
-  const bool is_inline = (slot.send_flags & IBV_SEND_INLINE) != 0;
   ibv_send_wr& wr = wrs_[index];
   std::memset(&wr, 0, sizeof wr);
-  uint32_t num_sge = 0;
-  uint64_t length = 0;
   if ((kWithoutSges & bit) != 0) {
     if (slot.num_sge != 0) return Refuse(status, PostCheck::kNoSges, slot.opcode, 0);
-  } else if (is_inline) {
-    if (!TranslateInline(seq, slot, index, status, &num_sge, &length)) return false;
+  } else if ((slot.send_flags & IBV_SEND_INLINE) != 0) {
+    if (!TranslateInline(seq, slot, index, status, num_sge, length)) return false;
   } else {
     const bool written = slot.opcode == IBV_WR_RDMA_READ || (kAtomics & bit) != 0;
-    if (!Translate(seq, index, written, status, &num_sge, &length)) return false;
+    if (!Translate(seq, index, written, status, num_sge, length)) return false;
   }
-  if (!CheckRemote(slot, num_sge, length, status)) return false;
-  if (rules.Has(Rule::kTinyStraddle) && !is_inline && slot.opcode != IBV_WR_RDMA_READ) {
-    SplitAtPage(Sges(index), &num_sge);
-  }
+  if (!CheckRemote(slot, *num_sge, *length, status)) return false;
   Fill(slot, &wr);
   if (!FillAddress(seq, slot, &wr, status)) return false;
-  Route route = (kExtended & bit) != 0 ? Route::kExtended : Route::kList;
+  if ((kExtended & bit) != 0) routes_[index] = Route::kExtended;
   if (slot.opcode == IBV_WR_BIND_MW) {
     if (!PrepareBind(seq, index, slot, &wr, status)) return false;
-    route = wr.bind_mw.mw->type == IBV_MW_TYPE_1 ? Route::kBindType1 : Route::kBind;
-  } else if (slot.opcode == IBV_WR_LOCAL_INV) {
-    if (!PrepareInvalidate(seq, index, slot, status)) return false;
+    routes_[index] = wr.bind_mw.mw->type == IBV_MW_TYPE_1 ? Route::kBindType1 : Route::kBind;
   }
-  routes_[index] = route;
+  return slot.opcode != IBV_WR_LOCAL_INV || PrepareInvalidate(seq, index, slot, status);
+}
 
-  const bool late = slot.opcode == IBV_WR_RDMA_READ && rules.Has(Rule::kReadCompletesLate);
+bool SendQueue::Prepare(uint32_t seq, uint32_t index, PostStatus* status) {
+  // Every word is read once: JavaScript memory is shared, and what was checked is what must be used.
+  const WorkRequestSlot& slot = Slot(seq);
+  const ProviderRules& rules = *limits_.rules;
+  uint32_t opcode = slot.opcode;
+  uint32_t flags = slot.send_flags;
+  pins_.Begin(seq, false);
+  routes_[index] = Route::kList;
+
+  uint32_t num_sge = 0;
+  uint64_t length = 0;
+  ibv_send_wr& wr = wrs_[index];
+  if ((plain_ & OpcodeBit(opcode)) != 0 && (flags & ~uint32_t{IBV_SEND_SIGNALED}) == 0) {
+    if (!Translate(seq, index, false, status, &num_sge, &length)) return false;
+    // All that these opcodes have.
+    wr.imm_data = htonl(slot.imm_data);
+    wr.wr.rdma = {JoinWords(slot.remote_addr_lo, slot.remote_addr_hi), slot.rkey};
+  } else {
+    const WorkRequestSlot copy = slot;
+    if (!PrepareOther(seq, index, copy, status, &num_sge, &length)) return false;
+    opcode = copy.opcode;
+    flags = copy.send_flags;
+  }
+  const bool is_inline = (flags & IBV_SEND_INLINE) != 0;
+  if (!is_inline && opcode != IBV_WR_RDMA_READ && rules.Has(Rule::kTinyStraddle)) {
+    SplitAtPage(Sges(index), &num_sge);
+  }
+  const bool late = opcode == IBV_WR_RDMA_READ && rules.Has(Rule::kReadCompletesLate);
   const bool zero_copy = length >= kZeroCopy && rules.Has(Rule::kZeroCopyTransmit);
-  if (limits_.signal_all || late || zero_copy) slot.send_flags |= IBV_SEND_SIGNALED;
-  if ((slot.send_flags & IBV_SEND_SIGNALED) != 0) pins_.Signal(seq);
-  SetFlags(seq, slot.send_flags);
+  if (limits_.signal_all || late || zero_copy) flags |= IBV_SEND_SIGNALED;
+  if ((flags & IBV_SEND_SIGNALED) != 0) pins_.Signal(seq);
+  SetFlags(seq, flags);
 
   wr.sg_list = Sges(index);
   wr.num_sge = static_cast<int>(num_sge);
-  wr.opcode = static_cast<ibv_wr_opcode>(slot.opcode);
-  wr.send_flags = slot.send_flags;
+  wr.opcode = static_cast<ibv_wr_opcode>(opcode);
+  wr.send_flags = flags;
   return true;
 }
 
@@ -235,12 +258,6 @@ int SendQueue::Post(ibv_qp* qp, uint64_t wr_id_base, uint32_t first, uint32_t co
     DropChanges();
   }
   return Settle(outcome.rc, first, count, outcome.bad, status, outcome.named);
-}
-
-bool SendQueue::Complete(uint32_t seq, bool success) {
-  if (!pins_.Complete(seq)) return false;
-  if (!in_flight_.empty()) ConcludeChanges(seq, success);
-  return true;
 }
 
 }  // namespace rdma

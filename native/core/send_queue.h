@@ -15,7 +15,11 @@ class SendQueue : public WorkQueue {
   int Post(ibv_qp* qp, uint64_t wr_id_base, uint32_t first, uint32_t count, PostStatus* status);
 
   /// Retires [seq], which has completed; false when it is not in flight.
-  bool Complete(uint32_t seq, bool success);
+  bool Complete(uint32_t seq, bool success) {
+    if (!pins_.Complete(seq)) return false;
+    if (!in_flight_.empty()) ConcludeChanges(seq, success);
+    return true;
+  }
   /// Retires everything, after the queue pair has gone.
   void RetireAll();
 
@@ -61,6 +65,9 @@ class SendQueue : public WorkQueue {
                    PostStatus* status) const noexcept;
 
   bool Prepare(uint32_t seq, uint32_t index, PostStatus* status);
+  /// What Prepare does for all but the plain opcodes.
+  bool PrepareOther(uint32_t seq, uint32_t index, const WorkRequestSlot& slot, PostStatus* status,
+                    uint32_t* num_sge, uint64_t* length);
   bool TranslateInline(uint32_t seq, const WorkRequestSlot& slot, uint32_t index, PostStatus* status,
                        uint32_t* num_sge, uint64_t* length);
   void SplitAtPage(ibv_sge* sges, uint32_t* num_sge) const noexcept;
@@ -85,6 +92,7 @@ class SendQueue : public WorkQueue {
   Outcome PostRoutes(ibv_qp* qp, uint32_t count);
 
   const uint32_t opcodes_;  // that this queue takes (opcodes.h)
+  const uint32_t plain_;    // of these, those that have nothing to check but their SGEs
   bool ready_ = false;      // has been in RTS, where the state has to be queried
   std::vector<ibv_send_wr> wrs_;
   std::vector<Route> routes_;

@@ -7,12 +7,6 @@
 
 namespace rdma {
 
-namespace {
-
-constexpr uint64_t kPageMask = 4095;
-
-}  // namespace
-
 bool Refuse(PostStatus* status, PostCheck check, uint32_t value, uint32_t limit, uint32_t sge) noexcept {
   status->check = static_cast<uint32_t>(check);
   status->value = value;
@@ -48,61 +42,9 @@ void WorkQueue::Grow(uint32_t max_wr, uint32_t capacity) {
   sges_.resize(size_t{capacity} * std::max(limits_.max_sge, 2u));
 }
 
-MemoryRegion* WorkQueue::Lookup(uint32_t lkey) noexcept {
-  if (lkey != cached_lkey_ || keys_->version() != cached_version_) {
-    cached_region_ = keys_->Find(lkey);
-    cached_lkey_ = lkey;
-    cached_version_ = cached_region_ != nullptr ? keys_->version() : 0;
-  }
-  return cached_region_;
-}
-
 bool WorkQueue::CheckRing(uint32_t first, uint32_t count, PostStatus* status) const noexcept {
   const uint32_t free = limits_.max_wr - pins_.outstanding();
   if (first != pins_.tail() || count > free) return Refuse(status, PostCheck::kRing, count, free);
-  return true;
-}
-
-bool WorkQueue::Translate(uint32_t seq, uint32_t index, bool needs_write, PostStatus* status,
-                          uint32_t* num_sge, uint64_t* length) {
-  const uint32_t slot_index = seq & (limits_.capacity - 1);
-  const WorkRequestSlot& slot = ring_.slots[slot_index];
-  // Read once: JavaScript memory is shared, and what was checked is what must be used.
-  const uint32_t wanted = slot.num_sge;
-  if (wanted > limits_.max_sge) return Refuse(status, PostCheck::kNumSge, wanted, limits_.max_sge);
-  const SgeSlot* from = ring_.sges + size_t{slot_index} * limits_.max_sge;
-  ibv_sge* to = Sges(index);
-  uint64_t total = 0;
-  uint32_t used = 0;
-  for (uint32_t i = 0; i < wanted; ++i) {
-    const SgeSlot sge = from[i];
-    // A zero-length SGE in a list panics siw's sender and leaks a pin in its receiver (kernel
-    // sw/siw/siw_qp_tx.c).
-    if (sge.length == 0) continue;
-    MemoryRegion* region = Lookup(sge.lkey);
-    if (region == nullptr) return Refuse(status, PostCheck::kLkey, sge.lkey, 0, i);
-    const uint64_t addr = JoinWords(sge.addr_lo, sge.addr_hi);
-    if (!region->Contains(addr, sge.length)) {
-      return Refuse(status, PostCheck::kRange, sge.length, static_cast<uint32_t>(region->length()), i);
-    }
-    if (needs_write && (region->access() & IBV_ACCESS_LOCAL_WRITE) == 0) {
-      return Refuse(status, PostCheck::kLocalWrite, sge.lkey, 0, i);
-    }
-    const bool by_device = needs_write || (slot.send_flags & IBV_SEND_INLINE) == 0;
-    if (region->page_starts() && by_device && ((addr | total) & kPageMask) != 0) {
-      return Refuse(status, PostCheck::kPageStart, static_cast<uint32_t>((addr | total) & kPageMask), 0, i);
-    }
-    pins_.Add(seq, region);
-    to[used++] = {addr, sge.length, sge.lkey};
-    total += sge.length;
-  }
-  if (total > limits_.max_message) {
-    return Refuse(status, PostCheck::kMessageLength, static_cast<uint32_t>(total),
-                  static_cast<uint32_t>(limits_.max_message));
-  }
-  if (used == 0 && limits_.max_sge > 0) to[used++] = {0, 0, 0};
-  *num_sge = used;
-  *length = total;
   return true;
 }
 

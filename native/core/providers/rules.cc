@@ -16,11 +16,4 @@ const ProviderRules& RulesFor(const ibv_device_attr& attr, ibv_transport_type tr
   return transport == IBV_TRANSPORT_IB && attr.vendor_id == kRxeVendor ? kRxeRules : kGenericRules;
 }
 
-void CorrectCompletion(const ProviderRules& rules, ibv_wc* wc) noexcept {
-  if (wc->wc_flags & IBV_WC_IP_CSUM_OK && rules.Has(Rule::kInvalidatedFlag)) {
-    wc->wc_flags = wc->wc_flags & ~uint32_t{IBV_WC_IP_CSUM_OK};
-    wc->wc_flags |= IBV_WC_WITH_INV;
-  }
-}
-
 }  // namespace rdma

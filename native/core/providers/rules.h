@@ -107,7 +107,12 @@ extern const ProviderRules kGenericRules;
 extern const ProviderRules kGenericIwarpRules;
 
 /// Makes a completion say what ibv_poll_cq(3) promises.
-void CorrectCompletion(const ProviderRules& rules, ibv_wc* wc) noexcept;
+inline void CorrectCompletion(const ProviderRules& rules, ibv_wc* wc) noexcept {
+  if ((wc->wc_flags & IBV_WC_IP_CSUM_OK) != 0 && rules.Has(Rule::kInvalidatedFlag)) {
+    wc->wc_flags &= ~uint32_t{IBV_WC_IP_CSUM_OK};
+    wc->wc_flags |= IBV_WC_WITH_INV;
+  }
+}
 
 /// The rules of a device, chosen when it is opened: by vendor and transport, not by its name.
 const ProviderRules& RulesFor(const ibv_device_attr& attr, ibv_transport_type transport) noexcept;

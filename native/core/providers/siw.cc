@@ -117,7 +117,7 @@ constexpr Quirk kQuirks[] = {
      "of what is no longer in flight is ignored",
      "kernel sw/siw/siw_qp.c siw_sq_flush"},
     {Rule::kUnwrittenCompletion, "unwritten-completion",
-     "fields of ibv_wc are left unwritten: it is zeroed before every poll",
+     "fields of ibv_wc are left unwritten: they are zeros before every poll",
      "rdma-core providers/siw/siw.c copy_cqe"},
 };
 

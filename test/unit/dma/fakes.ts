@@ -323,7 +323,7 @@ export class FakeQp implements RwQp {
           status = error;
         }
       }
-      retired?.(status, 0, 0);
+      retired?.(status, 0, 0, 0);
     }
   }
 
@@ -336,7 +336,7 @@ export class FakeQp implements RwQp {
       copy([part], this.pd.resolve(addr, part.length, lkey, Access.LOCAL_WRITE, false));
       at += part.length;
     }
-    retired?.(WcStatus.SUCCESS, message.length, 0);
+    retired?.(WcStatus.SUCCESS, message.length, 0, 0);
   }
 
   toError(): void {

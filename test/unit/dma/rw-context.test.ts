@@ -239,7 +239,7 @@ describe('RwContext', () => {
     const { qp, rw, at, block } = await setUp({ maxReadSge: 1 });
     const read = rw.read([block.bytes.subarray(0, 10), block.bytes.subarray(20, 30)], at(0));
     for (const status of [WcStatus.WR_FLUSH_ERR, WcStatus.REM_OP_ERR])
-      qp.posted.shift()!.retired!(status, 0, 0);
+      qp.posted.shift()!.retired!(status, 0, 0, 0);
     await expect(read).rejects.toMatchObject({ code: 'ERR_RDMA_WC_REM_OP_ERR' });
   });
 

@@ -64,8 +64,8 @@ CqPoller* Poller(const Napi::CallbackInfo& info) {
   return static_cast<CqPoller*>(state->Kept(handle));
 }
 
-/// pollCq(handle): how many completions are now in the ring, or a negative errno. Raw N-API: a busy loop calls
-/// it.
+/// pollCq(handle): how many completions are now in the ring, or a negative errno. Raw N-API: a busy loop
+/// calls it.
 napi_value PollCq(napi_env env, napi_callback_info info) {
   size_t argc = 1;
   napi_value argv[1];

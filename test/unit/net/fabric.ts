@@ -116,7 +116,7 @@ export class FakeQp {
     if (request.opcode === 1) this.peer.receive(RECV_RDMA_WITH_IMM, bytes.length, WITH_IMM, request.immData);
     if (request.opcode === 2) this.peer.receive(RECV, bytes.length, 0, 0, bytes);
     this.sendFree += 1;
-    request.retired(WcStatus.SUCCESS, 0, 0);
+    request.retired(WcStatus.SUCCESS, 0, 0, 0);
     return true;
   }
 
@@ -129,7 +129,7 @@ export class FakeQp {
       this.memory.at(sge.addr, bytes.length, sge.lkey, false)?.set(bytes.subarray(0, sge.length));
     }
     this.#wc = { flags, opcode, imm };
-    receive.retired(WcStatus.SUCCESS, byteLen, 0);
+    receive.retired(WcStatus.SUCCESS, byteLen, 0, 0);
   }
 }
 

@@ -252,7 +252,7 @@ const hostilePeer = fc.asyncProperty(
       await tick();
       for (const request of end.qp.wire.splice(0)) {
         end.qp.sendFree += 1;
-        request.retired(0, 0, 0);
+        request.retired(0, 0, 0, 0);
       }
     }
     await tick();

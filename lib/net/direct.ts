@@ -137,7 +137,7 @@ export class RdmaDirect extends EventEmitter<RdmaDirectEvents> {
       throw protocolError(`a mapped buffer at offset 0x${offset.toString(16)}`);
     }
     this.#ranges[index] = { offset, ...entry };
-    this.emit('mapped', { offset, length: entry.length });
+    process.nextTick(() => this.emit('mapped', { offset, length: entry.length }));
   }
 
   /** There is room in the send buffer, or something has been sent. @internal */

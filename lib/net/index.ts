@@ -7,6 +7,7 @@ import { RdmaSocket } from './socket.ts';
 import { type ConnectArguments, connectArguments } from './socket-options.ts';
 
 export { type MappedRange, RdmaDirect, RdmaMapping } from './direct.ts';
+export { type RdmaMessageOptions, RdmaMessageSocket } from './message-socket.ts';
 export type { RdmaSocketSizes } from './options.ts';
 export {
   type RdmaDropEvent,

@@ -118,6 +118,8 @@ export class RdmaServer extends EventEmitter<RdmaServerEvents> {
   async #listen({ port = 0, host, backlog }: RdmaListenOptions): Promise<void> {
     let id: CmId | undefined;
     try {
+      // Always later, as with net.Server: whoever called listen() can still add listeners.
+      await null;
       // Without a host: all addresses of both families, or of IPv4 where there is no IPv6.
       const hosts =
         host === undefined ? ['::', '0.0.0.0'] : [isIP(host) ? host : (await lookup(host)).address];
@@ -132,8 +134,6 @@ export class RdmaServer extends EventEmitter<RdmaServerEvents> {
           if (i + 1 === hosts.length || code === 'EADDRINUSE') throw error;
         }
       }
-      // Always later, as with net.Server: whoever called listen() can still add listeners.
-      await null;
       if (this.#closing) {
         id!.close();
         return;
@@ -143,11 +143,11 @@ export class RdmaServer extends EventEmitter<RdmaServerEvents> {
       id!.listen(backlog);
       this.#id = id;
       this.#starting = false;
-      this.emit('listening');
+      process.nextTick(() => this.emit('listening'));
     } catch (error) {
       id?.close();
       this.#starting = false;
-      this.emit('error', error as Error);
+      process.nextTick(() => this.emit('error', error as Error));
     }
   }
 
@@ -175,17 +175,17 @@ export class RdmaServer extends EventEmitter<RdmaServerEvents> {
         this.#emitCloseIfDone();
         return;
       }
-      this.#hand(socket, connection);
+      this.#sockets.add(socket);
+      process.nextTick(() => this.#hand(socket, connection));
     } catch (error) {
       this.#pending -= 1;
       rejectQuietly(id);
-      this.emit('drop', { ...from, reason: error as Error });
+      process.nextTick(() => this.emit('drop', { ...from, reason: error as Error }));
       this.#emitCloseIfDone();
     }
   }
 
   #hand(socket: RdmaSocket, connection: Connection): void {
-    this.#sockets.add(socket);
     socket.once('close', () => {
       this.#sockets.delete(socket);
       this.#emitCloseIfDone();

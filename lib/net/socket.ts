@@ -2,7 +2,7 @@
 import { Duplex } from 'node:stream';
 import { type Address, CmId } from '../cm/index.ts';
 import { slabOf } from '../dma/arena.ts';
-import { invalidArgument, type RdmaError } from '../errors.ts';
+import { invalidArgument, RdmaError } from '../errors.ts';
 import { checkInteger } from '../verbs/check.ts';
 import type { ChannelEvents } from './channel/channel.ts';
 import { Connection } from './connection.ts';
@@ -130,8 +130,10 @@ export class RdmaSocket extends Duplex {
         steps,
         this.#events,
       );
-      if (this.destroyed) connection.abort();
-      else this.#attach(connection);
+      process.nextTick(() => {
+        if (this.destroyed) connection.abort();
+        else this.#attach(connection);
+      });
     } catch (error) {
       id?.close();
       this.#connecting = false;
@@ -157,6 +159,10 @@ export class RdmaSocket extends Duplex {
     this.#local = connection.id.localAddress;
     this.#remote = connection.id.peerAddress;
     if (!this.#ref) connection.unref();
+    if (connection.channel.failed) {
+      this.#onFailed(new RdmaError('ECONNRESET', 'the connection broke as soon as it was made'));
+      return;
+    }
     connection.channel.start();
     this.#touch();
     this.#feed();
@@ -378,6 +384,21 @@ export class RdmaSocket extends Duplex {
     } else {
       connection.end().then(closed, closed);
     }
+  }
+
+  /** As in any stream; with `onread` it is the callback that waits. */
+  override pause(): this {
+    if (this.#onread !== undefined) this.#reading = false;
+    return super.pause();
+  }
+
+  override resume(): this {
+    super.resume();
+    if (this.#onread !== undefined && !this.#reading) {
+      this.#reading = true;
+      process.nextTick(() => this.#deliver());
+    }
+    return this;
   }
 
   /** Ends the writing side and destroys the socket when everything has been sent. */

@@ -51,6 +51,14 @@ export const HELPER = [
 /** What building the core's own tests takes, and the addon with sanitizers. @type {Need[]} */
 export const TEST = [
   { name: 'CMake', debian: 'cmake', commands: ['cmake'] },
+  {
+    name: 'librspreload.so',
+    debian: 'librdmacm1',
+    files: [
+      '/usr/lib/*/rsocket/librspreload.so|/usr/lib64/rsocket/librspreload.so|/usr/lib/rsocket/librspreload.so',
+    ],
+  },
+  { name: 'curl', debian: 'curl', commands: ['curl'] },
   { name: 'doctest', debian: 'doctest-dev', files: ['/usr/include/doctest/doctest.h'] },
   ...['asan', 'ubsan', 'tsan'].map((name) => ({
     name: `g++'s lib${name}`,

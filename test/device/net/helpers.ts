@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import type { Readable } from 'node:stream';
 import {
   connect,
   createServer,
@@ -58,8 +59,10 @@ export function pattern(length: number, seed = 1): Buffer {
 }
 
 /** Everything that [stream] brings until its end. */
-export async function allOf(stream: AsyncIterable<Buffer>): Promise<Buffer> {
+export function allOf(stream: Readable): Promise<Buffer> {
   const chunks: Buffer[] = [];
-  for await (const chunk of stream) chunks.push(chunk);
-  return Buffer.concat(chunks);
+  return new Promise((resolve, reject) => {
+    stream.on('data', (chunk) => chunks.push(chunk));
+    stream.once('end', () => resolve(Buffer.concat(chunks))).once('error', reject);
+  });
 }

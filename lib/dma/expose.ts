@@ -3,6 +3,7 @@
 import { invalidArgument, RdmaError } from '../errors.ts';
 import { Access } from '../verbs/constants.ts';
 import { type Fragments, type Piece, toPieces, unmappable } from './fragments.ts';
+import type { MrCache } from './mr-cache.ts';
 import type { DmaOps } from './ops.ts';
 import type { DmaMr, DmaPd } from './types.ts';
 import { notLinear, type WindowPool } from './window.ts';
@@ -67,7 +68,12 @@ const REMOTE = Access.REMOTE_READ | Access.REMOTE_WRITE | Access.REMOTE_ATOMIC;
  * @internal
  */
 export async function expose(
-  source: { readonly pd: DmaPd; readonly ops: DmaOps; readonly windows: WindowPool | undefined },
+  source: {
+    readonly pd: DmaPd;
+    readonly ops: DmaOps;
+    readonly cache: MrCache;
+    readonly windows: WindowPool | undefined;
+  },
   fragments: Fragments,
   access: number,
 ): Promise<Exposure> {
@@ -81,16 +87,19 @@ export async function expose(
   if (total === 0) throw invalidArgument('ERR_INVALID_ARG_VALUE', 'there are no bytes to expose');
   const needed =
     (access & (Access.REMOTE_WRITE | Access.REMOTE_ATOMIC)) !== 0 ? access | Access.LOCAL_WRITE : access;
+  const { ops, cache, windows } = source;
+  const withRoom = <T>(obtain: () => Promise<T>) =>
+    cache.withRoom(obtain, (error) => ops.mappingError(error));
   const release = hold(pieces);
   try {
-    if (pieces.length > 1 && source.windows !== undefined && notLinear(pieces) === undefined) {
-      const { addr, rkey, release: unlink } = await source.windows.link(pieces, needed);
+    if (pieces.length > 1 && windows !== undefined && notLinear(pieces) === undefined) {
+      const { addr, rkey, release: unlink } = await withRoom(() => windows.link(pieces, needed));
       return new Exposure([{ addr, rkey, length: total }], () => unlink().finally(release));
     }
     for (const piece of pieces) checkExposable(piece);
-    const mrs = await source.ops.mapSg(pieces, needed);
+    const mrs = await withRoom(() => ops.mapSg(pieces, needed));
     const descriptors = mrs.map(({ addr, rkey, length }: DmaMr) => ({ addr, rkey, length }));
-    return new Exposure(descriptors, () => source.ops.unmapSg(mrs).finally(release));
+    return new Exposure(descriptors, () => ops.unmapSg(mrs).finally(release));
   } catch (error) {
     release();
     throw unmappable(pieces, error);

@@ -191,6 +191,16 @@ export class MrCache {
     return true;
   }
 
+  /** What [obtain] resolves with; when it finds [short] of memory, idle regions are given up and once more is tried. @internal */
+  async withRoom<T>(obtain: () => Promise<T>, short: (error: unknown) => boolean): Promise<T> {
+    try {
+      return await obtain();
+    } catch (error) {
+      if (!short(error) || !(await this.makeRoom())) throw error;
+      return obtain();
+    }
+  }
+
   /** Resolves when every region given up so far, and not in use, is deregistered. */
   async idle(): Promise<void> {
     while (this.#closing.size > 0) await Promise.all(this.#closing);

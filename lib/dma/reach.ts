@@ -217,15 +217,9 @@ export class Reach {
     stretch.reached = true;
   }
 
-  /** When memory cannot be locked, idle cached regions are given up for it, and once more is tried. */
-  async #withRoom<T>(obtain: () => Promise<T>): Promise<T> {
+  #withRoom<T>(obtain: () => Promise<T>): Promise<T> {
     const { ops, cache } = this.#source;
-    try {
-      return await obtain();
-    } catch (error) {
-      if (!ops.mappingError(error) || !(await cache.makeRoom())) throw error;
-      return obtain();
-    }
+    return cache.withRoom(obtain, (error) => ops.mappingError(error));
   }
 
   #registered(stretch: Stretch, mr: DmaMr): void {

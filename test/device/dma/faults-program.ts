@@ -130,6 +130,18 @@ async function locked(stage: Stage) {
   report.evicted = await stage.reads(new Uint8Array(400 * KiB), 'transientMr');
   report.evictions = rw.builder.cache.stats.evictions - before;
 
+  await ended(() => rw.read(new Uint8Array(300 * KiB), stage.at, { reuse: true }));
+  eaten.push(...(await eat(pair)));
+  const roomy = [new Uint8Array(100 * KiB), new Uint8Array(100 * KiB)];
+  report['exposed with room'] = await ended(async () => {
+    const { descriptors, revoke } = await rw.builder.expose(roomy, Access.REMOTE_READ).then((exposure) => ({
+      descriptors: exposure.descriptors,
+      revoke: () => exposure.revoke(),
+    }));
+    await revoke();
+    return { descriptors: descriptors.length };
+  });
+
   // No page is left: foreign memory is copied, linear memory is refused where it has to be registered.
   eaten.push(...(await eat(pair)));
   report.copied = await stage.reads(new Uint8Array(300 * KiB));

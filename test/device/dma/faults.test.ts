@@ -68,6 +68,7 @@ describe.each(devices)('a process that may lock no more memory on $name', ({ nam
       expect(said.cached).toEqual({ bytes: 512 * KiB, strategy: 'cachedMr' });
       expect(said.evicted).toEqual({ strategy: 'transientMr', right: true });
       expect(said.evictions).toBe(1);
+      expect(said['exposed with room']).toEqual({ descriptors: 2 });
 
       expect(said.copied).toEqual({ strategy: 'bounce', right: true });
       for (const force of ['transientMr', 'cachedMr']) {

@@ -151,6 +151,37 @@ describe.each(devices)('operations on $name', ({ name }) => {
       },
     );
 
+    it.each([
+      ['inline', [10, 1, 21]],
+      ['single', [9001]],
+      ['multi', [33, 4096, 7]],
+      ['linear', [4096, 8192, 4096, 4096, 4096, 1000]],
+      ['bounce', [33, 4096, 1, 7000, 20, 5]],
+      ['cachedMr', [5000, 33, 70_000]],
+      ['transientMr', [5000, 33, 70_000]],
+    ] as [ForceStrategy, number[]][])('comes with a message of strategy %s', async (force, lengths) => {
+      const block = await Arena.for(pair.pd).alloc(128 * KiB);
+      const sink = await Arena.for(pair.pd).alloc(128 * KiB);
+      const own = force === 'cachedMr' || force === 'transientMr';
+      const memory = own ? inForeign(lengths) : (force === 'linear' ? inPages : inArena)(block, lengths);
+      const bytes = pattern(
+        lengths.reduce((sum, length) => sum + length),
+        11,
+      );
+      memory.put(bytes);
+      const options = { force, immData: lengths.length };
+      if (!rxe) {
+        expect((await rdmaErrorOf(() => near.send(memory.fragments, options))).code).toBe('EOPNOTSUPP');
+      } else {
+        const received = far.recv(sink);
+        expect((await near.send(memory.fragments, options)).strategy).toBe(force);
+        expect(await received).toMatchObject({ bytes: bytes.length, immData: lengths.length });
+        expect(sink.bytes.subarray(0, bytes.length).equals(bytes)).toBe(true);
+      }
+      block.free();
+      sink.free();
+    });
+
     it('comes with the message behind a write', async () => {
       const received = far.recv(new Uint8Array(100));
       await far.ready();

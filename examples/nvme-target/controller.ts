@@ -10,7 +10,7 @@ import { NvmeError, Status } from './wire/status.ts';
 export const ASYNC_EVENT_LIMIT = 4;
 export const ERROR_LOG_ENTRIES = 64;
 /** A host that is this much late with its Keep Alive is gone. */
-const GRACE_MS = 2000;
+const GRACE_MS = 1000;
 
 /** Dword 0 of an event's completion: type, information, log page. */
 function notice(information: number, page: number): number {
@@ -64,7 +64,8 @@ export class Controller {
   readonly #reported = new Set<EventName>();
   #keepAlive = 0;
   #timer: NodeJS.Timeout | undefined;
-  #lastSeen = 0;
+  /** A command has come since the timer last looked: no clock is read for each of them. */
+  #active = false;
   #configuration = 0;
   #status = 0;
   #closed = false;
@@ -91,23 +92,21 @@ export class Controller {
   }
 
   set keepAlive(ms: number) {
-    clearTimeout(this.#timer);
+    clearInterval(this.#timer);
     this.#keepAlive = ms;
-    this.seen();
-    if (ms > 0) this.#watch(ms + GRACE_MS);
+    this.#active = true;
+    if (ms > 0) this.#timer = setInterval(() => this.#check(), ms + GRACE_MS).unref();
   }
 
   /** The host lives. */
   seen(): void {
-    this.#lastSeen = performance.now();
+    this.#active = true;
   }
 
-  #watch(delay: number): void {
-    this.#timer = setTimeout(() => {
-      const left = this.#keepAlive + GRACE_MS - (performance.now() - this.#lastSeen);
-      if (left <= 0) this.close();
-      else this.#watch(left);
-    }, delay).unref();
+  /** Between one and two timeouts after the last command. */
+  #check(): void {
+    if (!this.#active) this.close();
+    this.#active = false;
   }
 
   /** @throws NvmeError INVALID_FIELD for a property that there is not */
@@ -203,7 +202,7 @@ export class Controller {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    clearTimeout(this.#timer);
+    clearInterval(this.#timer);
     for (const queue of [...this.queues.values()]) queue.close();
     for (const { end } of this.#eventRequests.splice(0)) end({ status: Status.ABORT_REQUESTED });
     this.#onClose(this);

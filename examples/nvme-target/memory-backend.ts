@@ -3,6 +3,8 @@ import type { Backend, Views } from './backend.ts';
 
 /** Each is registered as a whole, at its first use. */
 const CHUNK_BYTES = 16 * 1024 * 1024;
+/** Smaller buffers might be slices of a pool, and are never registered. */
+const LEAST_BYTES = 128 * 1024;
 /** Zeroing more than this at a time would keep the other queues waiting. */
 const ZERO_BYTES = 8 * 1024 * 1024;
 
@@ -18,7 +20,8 @@ export class MemoryBackend implements Backend {
     this.name = 'memory';
     this.bytes = bytes;
     for (let left = bytes; left > 0; left -= CHUNK_BYTES) {
-      this.#chunks.push(new Uint8Array(Math.min(left, CHUNK_BYTES)));
+      const length = Math.min(left, CHUNK_BYTES);
+      this.#chunks.push(new Uint8Array(Math.max(length, LEAST_BYTES)).subarray(0, length));
     }
   }
 

@@ -13,7 +13,7 @@ import { executeFabrics } from './fabrics.ts';
 import { executeIo } from './io.ts';
 import type { DeviceMemory } from './memory.ts';
 import type { HostQueue, Reply } from './request.ts';
-import { Slot } from './slot.ts';
+import { IN_PLACE, Slot } from './slot.ts';
 import type { Registry } from './subsystem.ts';
 import { encodeCompletion, FABRICS_OPCODE, IoOpcode, type KeyedSgl, SQE_BYTES } from './wire/command.ts';
 import { encodeQueueReject, encodeQueueReply, type QueueRequest, RejectReason } from './wire/rdma.ts';
@@ -232,7 +232,7 @@ export class Queue implements HostQueue {
         ? { invalidateRkey: target.rkey }
         : undefined;
     if (data === undefined) return rw.send(response, invalidate);
-    return rw.write(data, target!, { message: response, reuse: inPlace, ...invalidate });
+    return rw.write(data, target!, { message: response, ...(inPlace && IN_PLACE), ...invalidate });
   }
 
   #broken(error: Error): void {

@@ -1,5 +1,5 @@
 /** A place for one command: the memory it arrives in, and how its data comes and goes. */
-import type { RwContext, Sge } from '../../lib/index.ts';
+import type { RwContext, RwOptions, Sge } from '../../lib/index.ts';
 import type { DeviceMemory } from './memory.ts';
 import type { HostQueue, Request, Taken } from './request.ts';
 import { Command, type KeyedSgl, type Sgl, SQE_BYTES } from './wire/command.ts';
@@ -8,6 +8,8 @@ import { NvmeError, Status } from './wire/status.ts';
 /** Bytes 34:32 of a command: the length of its keyed SGL. */
 const LENGTH_DWORD = 8;
 const noop = (): void => {};
+/** By a region that stays, however short the transfer: copying it would cost more than the rest of the command. */
+export const IN_PLACE: RwOptions = { force: 'cachedMr' };
 
 export class Slot implements Request {
   readonly command: Command;
@@ -100,7 +102,7 @@ export class Slot implements Request {
   async takeInto(views: readonly Uint8Array[]): Promise<void> {
     const { sgl } = this;
     if (sgl.kind === 'keyed') {
-      await this.#rw.read(views, sgl, { reuse: true });
+      await this.#rw.read(views, sgl, IN_PLACE);
       return;
     }
     let { offset } = sgl;

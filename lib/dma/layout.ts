@@ -112,11 +112,13 @@ function splitSges(sges: readonly Sge[], at: number): [Sge[], Sge[]] {
   return [first, second];
 }
 
+/** Cuts the only SGE of a tiny SEND or WRITE in two: at the page end inside it, otherwise in the middle. */
 function separateTinySge(wr: MappedWr, rules: LayoutRules): void {
   const [sge] = wr.sges;
   if (rules.op !== 'send' && rules.op !== 'write') return;
   if (sge === undefined || wr.sges.length !== 1 || sge.length > rules.quirks.tinyBytes || rules.maxSges < 2)
     return;
-  const head = bytesToPageEnd(sge.addr, sge.length);
-  if (head < sge.length) wr.sges.splice(0, 1, ...splitSges([sge], head).flat());
+  const toPageEnd = bytesToPageEnd(sge.addr, sge.length);
+  const head = toPageEnd < sge.length ? toPageEnd : sge.length >> 1;
+  if (head > 0) wr.sges.splice(0, 1, ...splitSges([sge], head).flat());
 }

@@ -11,9 +11,11 @@ const SIW_HEADER_BYTES = 32;
 /** How a device differs. */
 export interface Quirks {
   /**
-   * Payloads of at most this many bytes that cross a page arrive damaged, with status SUCCESS, when a driver thread
-   * sends them from a single SGE; 0 = none. Such a READ is split in two where its remote range crosses, and a SEND or
-   * WRITE gets two SGEs. @see drivers/infiniband/sw/siw/siw_qp_tx.c, `siw_try_1seg`
+   * Payloads of at most this many bytes are not safe in a single SGE; 0 = none. Those that cross a page arrive damaged, with
+   * status SUCCESS, when a driver thread sends them; and while a posting system call is still on its way out, such a thread
+   * reads any of them by the address of a process that is not its own, which fails, or ends a User-mode Linux. So a SEND or
+   * WRITE gets two SGEs, and a READ is split in two where its remote range crosses a page.
+   * @see drivers/infiniband/sw/siw/siw_qp_tx.c, `siw_try_1seg`; siw_verbs.c, `siw_post_send`, `in_syscall`
    */
   readonly tinyBytes: number;
   /**

@@ -95,6 +95,19 @@ describe('layout', () => {
     expect(layout(extents([0x1ffa, 20]), rules({ op: 'recv', quirks: siw }))[0]!.sges).toHaveLength(1);
   });
 
+  it('siw: gives any tiny SEND or WRITE two SGEs, but for one byte', () => {
+    for (const op of ['send', 'write'] as const) {
+      const [wr] = layout(extents([0x1000, 16]), rules({ op, quirks: siw }));
+      expect(wr!.sges).toEqual([
+        { addr: 0x1000, length: 8, lkey: 1 },
+        { addr: 0x1008, length: 8, lkey: 1 },
+      ]);
+    }
+    expect(layout(extents([0x1000, 1]), rules({ quirks: siw }))[0]!.sges).toHaveLength(1);
+    expect(layout(extents([0x1000, 33]), rules({ quirks: siw }))[0]!.sges).toHaveLength(1);
+    expect(layout(extents([0x1000, 16]), rules({ op: 'recv', quirks: siw }))[0]!.sges).toHaveLength(1);
+  });
+
   it('siw: signals every work request of a page or more; others none', () => {
     const list = extents([0x1000, 4096], [0x9000, 4095]);
     expect(layout(list, rules({ maxSges: 1, quirks: siw })).map((wr) => wr.signal)).toEqual([true, false]);

@@ -6,13 +6,14 @@ import { type Fragment, type Piece, pieceAt, toPieces } from './fragments.ts';
 import { type Extent, layout, MAX_SGE_BYTES } from './layout.ts';
 import type { Mapped } from './mapping.ts';
 import { foreignBytes, ownSink, sgeLimit } from './questions.ts';
+import { PAGE_BYTES } from './quirks.ts';
 import { Reach } from './reach.ts';
 import type { SgeBuilder } from './sge-builder.ts';
 import { stretchesOf } from './stretches.ts';
 import { type Strategy, type Transfer, Treat, type Treatment } from './transfer.ts';
 import { cacheForeign, copyForeign, registerAll } from './treatments.ts';
 import type { DmaOp } from './types.ts';
-import { MAX_WINDOW_BYTES, notLinearAfter, windowBytes } from './window.ts';
+import { MAX_WINDOW_BYTES, notLinearAfter, pagesOf } from './window.ts';
 
 /** `scatter`: a vector for each stretch, merged where it can be. `linear`: one vector, or a clear refusal. */
 export type BatchMode = 'scatter' | 'linear';
@@ -72,6 +73,10 @@ export class DmaBatch {
   #fragments = 0;
   #total = 0;
   #vecCount = 0;
+  /** Pages that the pieces touch, of a linear batch. */
+  #pages = 0;
+  /** Its window has a key of its own, which not every queue pair may use. */
+  #standing = false;
   #state: BatchState = 'open';
   #reach: Reach | undefined;
   #vecs: readonly DmaVec[] = [];
@@ -147,6 +152,7 @@ export class DmaBatch {
     this.#state = 'mapping';
     try {
       const t = this.#transfer();
+      this.#standing = this.mode === 'linear' && this.builder.standing(this.#pieces);
       this.#reach = new Reach(this.#pieces, stretchesOf(t, this.#treatment(t)), this.builder, {
         toDevice: this.direction === 'toDevice',
         access: this.direction === 'toDevice' ? 0 : Access.LOCAL_WRITE,
@@ -203,15 +209,26 @@ export class DmaBatch {
     else await this.unmap();
   }
 
-  /** One operation on it: its work requests. The batch is busy until the operation is retired. @internal */
-  _map(op: DmaOp, remoteAddr: number): Mapped {
+  /**
+   * One operation on it, over the queue pair of [builder]: its work requests. The batch is busy until the operation is
+   * retired. @internal
+   */
+  _map(op: DmaOp, remoteAddr: number, builder: SgeBuilder): Mapped {
     this.#expect(op, 'mapped', 'busy');
     const toDevice = op === 'send' || op === 'write';
     if (toDevice !== (this.direction === 'toDevice')) {
       throw invalidArgument('ERR_INVALID_ARG_VALUE', `a batch ${this.direction} cannot serve a ${op}`);
     }
     if (this.#unmapWanted !== undefined) throw badState(op, 'being unmapped', ['mapped']);
-    const t = { ...this.#transfer(), op, remoteAddr };
+    if (this.#standing && !builder.standing(this.#pieces)) {
+      throw new RdmaError(
+        'EOPNOTSUPP',
+        `this ${op} would reach the batch wrongly: its pages are on demand, and the packets of queue pair ` +
+          `${builder.qp.qpNum} are not of whole pages (path MTU); start the batch with that queue pair's builder`,
+        { errno: -95 },
+      );
+    }
+    const t = { ...builder._transfer(op, this.#pieces, this.#total), remoteAddr };
     const wrs = layout(this.#vecs as readonly Extent[], {
       op,
       maxSges: sgeLimit(t),
@@ -272,18 +289,18 @@ export class DmaBatch {
 
   #addLinear(piece: Piece): boolean {
     const last = this.#pieces[this.#pieces.length - 1];
-    if (last !== undefined && joins(last, piece)) {
-      if (windowBytes([...this.#pieces.slice(0, -1), grown(last, piece.length)]) > this.maxBytes)
-        return false;
-      last.length += piece.length;
-    } else {
+    const grows = last !== undefined && joins(last, piece);
+    if (!grows) {
       const why = notLinearAfter(last, piece);
       if (why !== undefined) {
         throw new RdmaError('ENOTLINEAR', why.text, { fragment: why.index, flaw: why.flaw });
       }
-      if (windowBytes([...this.#pieces, piece]) > this.maxBytes) return false;
-      this.#pieces.push(piece);
     }
+    const pages = this.#pages + (grows ? pagesOf(grown(last, piece.length)) - pagesOf(last) : pagesOf(piece));
+    if (pages * PAGE_BYTES > this.maxBytes) return false;
+    this.#pages = pages;
+    if (grows) last.length += piece.length;
+    else this.#pieces.push(piece);
     this.#taken(piece);
     return true;
   }

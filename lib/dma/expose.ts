@@ -93,7 +93,7 @@ export async function expose(
   const release = hold(pieces);
   try {
     if (pieces.length > 1 && windows !== undefined && notLinear(pieces) === undefined) {
-      const { addr, rkey, release: unlink } = await withRoom(() => windows.link(pieces, needed));
+      const { addr, rkey, release: unlink } = await withRoom(() => windows.link(pieces, { access: needed }));
       return new Exposure([{ addr, rkey, length: total }], () => unlink().finally(release));
     }
     for (const piece of pieces) checkExposable(piece);

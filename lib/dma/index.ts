@@ -29,6 +29,7 @@ export { type DmaOps, dmaOpsOf } from './ops.ts';
 export {
   DEFAULT_BOUNCE_MAX,
   DEFAULT_CHAIN_MAX,
+  DEFAULT_INLINE_MAX,
   type MapOptions,
   SgeBuilder,
   type SgeBuilderOptions,

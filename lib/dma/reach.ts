@@ -17,6 +17,8 @@ export interface KeySource {
   readonly ops: DmaOps;
   readonly cache: MrCache;
   readonly windows: WindowPool | undefined;
+  /** The window of these pieces has a key already, or will have it for ever. */
+  standing(pieces: readonly Piece[]): boolean;
   readonly indirect: IndirectMkeys | undefined;
   /** Called with what was copied, bytes. */
   copied(bytes: number): void;
@@ -176,7 +178,8 @@ export class Reach {
       if (block === undefined) return false;
       this.#bounce(stretch, block);
     } else if (treat === Treat.LINK) {
-      const lease = this.#source.windows!.tryLink(stretch.pieces);
+      const { windows } = this.#source;
+      const lease = this.#source.standing(stretch.pieces) ? windows!.tryLink(stretch.pieces) : undefined;
       if (lease === undefined) return false;
       this.#keyed(stretch, lease);
     } else {
@@ -193,7 +196,8 @@ export class Reach {
     if (treat === Treat.CACHE) {
       this.#cached(stretch, await cache.lease(pieces[0]!.buffer));
     } else if (treat === Treat.LINK) {
-      this.#keyed(stretch, await this.#withRoom(() => windows!.link(pieces)));
+      const link = () => windows!.link(pieces, { standing: this.#source.standing(pieces) });
+      this.#keyed(stretch, await this.#withRoom(link));
     } else if (treat === Treat.MKEY) {
       this.#keyed(
         stretch,

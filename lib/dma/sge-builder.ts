@@ -22,7 +22,9 @@ export interface SgeBuilderOptions {
   readonly arena?: Arena;
   /** Foreign memory up to this many bytes is copied rather than registered; default 65536, at most 64 MiB. */
   readonly bounceMax?: number;
-  /** A transfer of at most `bounceMax` bytes is copied when it needs more work requests than this; default 16. */
+  /** SEND and WRITE of up to this many bytes are inline, where the queue pair takes so many; default: all it takes. */
+  readonly inlineMax?: number;
+  /** A transfer of at most `bounceMax` bytes is copied when it needs more work requests than this; default 2. */
   readonly chainMax?: number;
   /** Where foreign buffers that are used again stay registered; default {@link MrCache.for} the protection domain. */
   readonly cache?: MrCache;
@@ -54,8 +56,11 @@ export interface MapOptions {
 /** Default {@link SgeBuilderOptions.bounceMax}, bytes. */
 export const DEFAULT_BOUNCE_MAX = 64 * 1024;
 
+/** Default {@link SgeBuilderOptions.inlineMax}, bytes: more than any queue pair takes. */
+export const DEFAULT_INLINE_MAX = 2 ** 31 - 1;
+
 /** Default {@link SgeBuilderOptions.chainMax}, work requests. */
-export const DEFAULT_CHAIN_MAX = 16;
+export const DEFAULT_CHAIN_MAX = 2;
 
 const operations: ReadonlySet<DmaOp> = new Set(['send', 'recv', 'write', 'read', 'atomic']);
 
@@ -93,8 +98,13 @@ export class SgeBuilder implements MappingOwner {
    * ERR_INVALID_ARG_VALUE for an arena of another protection domain.
    */
   constructor(qp: DmaQp, options: SgeBuilderOptions = {}) {
-    const { bounceMax = DEFAULT_BOUNCE_MAX, chainMax = DEFAULT_CHAIN_MAX } = options;
+    const {
+      bounceMax = DEFAULT_BOUNCE_MAX,
+      chainMax = DEFAULT_CHAIN_MAX,
+      inlineMax = DEFAULT_INLINE_MAX,
+    } = options;
     checkInteger('options.bounceMax', bounceMax, 0, MAX_SLAB_BYTES);
+    checkInteger('options.inlineMax', inlineMax, 0, 2 ** 31 - 1);
     checkInteger('options.chainMax', chainMax, 1, 2 ** 31 - 1);
     if (options.readSgeSoftLimit !== undefined)
       checkInteger('options.readSgeSoftLimit', options.readSgeSoftLimit, 1, 2 ** 31 - 1);
@@ -125,7 +135,7 @@ export class SgeBuilder implements MappingOwner {
     };
     this.#means = {
       windows: this.windows !== undefined,
-      onDemand: (pieces) => this.windows?.standing(pieces) === true,
+      onDemand: (pieces) => this.standing(pieces),
       wholeMemory: this.ops.kind === 'odp',
       p2p: this.ops.p2pSupported,
       indirectExtents: this.indirect?.maxExtents ?? 0,
@@ -136,7 +146,7 @@ export class SgeBuilder implements MappingOwner {
       ...this.#means,
       reused: (buffer) => buffer.byteLength <= this.cache.pinBudget,
     };
-    this.thresholds = { bounceMax, chainMax };
+    this.thresholds = { bounceMax, chainMax, inlineMax };
     this.quirks = quirksOf(device.provider, device.transport, options.untrustedPeer);
     this.#force = options.force;
     this.tallies = [this.counters, deviceTotals(device.name)];
@@ -209,6 +219,11 @@ export class SgeBuilder implements MappingOwner {
   /** Resolves when every region registered for a transfer that has retired is deregistered. */
   async idle(): Promise<void> {
     while (this.#closing.size > 0) await Promise.all(this.#closing);
+  }
+
+  /** @internal */
+  standing(pieces: readonly Piece[]): boolean {
+    return this.windows?.standing(pieces, this.qp) === true;
   }
 
   /** @internal */

@@ -52,7 +52,7 @@ export const table: readonly Row[] = [
     strategy: 'inline',
     when: (t) =>
       (t.op === 'send' || t.op === 'write') &&
-      t.total <= t.limits.maxInlineData &&
+      t.total <= Math.min(t.limits.maxInlineData, t.thresholds.inlineMax) &&
       !t.noInline &&
       !hasDmabuf(t),
     impossible: (t) => {
@@ -113,7 +113,9 @@ export const table: readonly Row[] = [
     strategy: 'chain',
     when: (t) => {
       if (!splittable(t) || !allKeyed(t) || ownSink(t) || !postable(t, byKey(t))) return false;
-      return t.total > t.thresholds.bounceMax || countWrs(t, byKey(t)) <= t.thresholds.chainMax;
+      if (t.total > t.thresholds.bounceMax) return true;
+      // Copying is for fewer work requests; where messages are short, it saves none.
+      return countWrs(t, byKey(t)) <= Math.max(t.thresholds.chainMax, countWrs(t, copy));
     },
     impossible: (t) => {
       if (!splittable(t)) return `${t.op} must be one work request`;

@@ -75,6 +75,8 @@ export interface Thresholds {
   readonly bounceMax: number;
   /** A transfer of more work requests than this is copied instead, when it is no larger than {@link bounceMax}. */
   readonly chainMax: number;
+  /** SEND and WRITE of up to this many bytes are inline, where they can be. */
+  readonly inlineMax: number;
 }
 
 /** One question to the table. */

@@ -62,8 +62,6 @@ export interface DmaDevice {
     /** SEND_WITH_INV. */
     readonly sendWithInvalidate: boolean;
   };
-  /** activeMtu in bytes. */
-  queryPort(port: number): { readonly activeMtu: number };
 }
 
 /** Whether the pages of a region may be exchanged under its key, for every operation of this layer. */
@@ -126,6 +124,9 @@ export interface DmaPd {
 /** A queue pair, as far as this layer looks. */
 export interface DmaQp {
   readonly pd: DmaPd;
+  readonly qpNum: number;
+  /** pathMtu in bytes, once it is connected. */
+  query(): { readonly pathMtu: number | undefined };
   readonly caps: {
     readonly maxSendWr: number;
     readonly maxSendSge: number;

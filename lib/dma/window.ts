@@ -6,7 +6,7 @@ import { Access } from '../verbs/constants.ts';
 import { blockSize } from './buddy.ts';
 import type { Piece } from './fragments.ts';
 import { odpFromPageStart, PAGE_BYTES } from './quirks.ts';
-import { type DmaMr, type DmaPd, type DmaWindow, type PageLink, pagesOnDemand } from './types.ts';
+import { type DmaMr, type DmaPd, type DmaQp, type DmaWindow, type PageLink, pagesOnDemand } from './types.ts';
 
 /** Smallest window. Windows are powers of two, and kept for the next transfer. */
 const LEAST_WINDOW_BYTES = 64 * 1024;
@@ -68,13 +68,14 @@ export function notLinear(pieces: readonly Piece[]): NotLinear | undefined {
   return undefined;
 }
 
+/** Pages that a piece touches. */
+export function pagesOf({ offset, length }: Piece): number {
+  return Math.ceil((offset + length) / PAGE_BYTES) - Math.floor(offset / PAGE_BYTES);
+}
+
 /** Bytes of the pages that [pieces] touch, in a row. */
 export function windowBytes(pieces: readonly Piece[]): number {
-  let pages = 0;
-  for (const { offset, length } of pieces) {
-    pages += Math.ceil((offset + length) / PAGE_BYTES) - Math.floor(offset / PAGE_BYTES);
-  }
-  return pages * PAGE_BYTES;
+  return pieces.reduce((pages, piece) => pages + pagesOf(piece), 0) * PAGE_BYTES;
 }
 
 /** Fragments linked in a window. @internal */
@@ -112,7 +113,6 @@ export class WindowPool {
   #windows = 0;
   #links = 0;
   #mostLinks: number | undefined;
-  #pagePackets: boolean | undefined;
 
   /** The pool of [pd]; undefined when it has no windows. @internal */
   static for(pd: DmaPd): WindowPool | undefined {
@@ -133,31 +133,33 @@ export class WindowPool {
     return { windows: this.#windows, links: this.#links };
   }
 
+  /** Closes the windows that are not in use, and their regions. */
+  async clear(): Promise<void> {
+    const idle = [...this.#idle.values()].flat();
+    this.#idle.clear();
+    this.#windows -= idle.length;
+    await Promise.all(idle.map(closeWindow));
+  }
+
   /**
-   * True when a transfer of [pieces] needs no registration of its own.
+   * True when a transfer of [pieces] over [qp] needs no registration of its own.
    *
    * rxe copies to and from the start of an on-demand page, whatever the offset in it (kernel sw/rxe/rxe_odp.c
-   * __rxe_odp_mr_copy): there every packet must start with a page.
+   * __rxe_odp_mr_copy): there every packet must start with a page. Packets are of the path's MTU, which may be less than
+   * the port's and is known once the queue pair is connected.
    */
-  standing(pieces: readonly Piece[]): boolean {
+  standing(pieces: readonly Piece[], qp: DmaQp): boolean {
     const { device } = this.pd;
     if (!pagesOnDemand(device)) return false;
-    return (
-      !odpFromPageStart(device.provider) || (pieces[0]!.offset % PAGE_BYTES === 0 && this.#wholePagePackets())
-    );
-  }
-
-  #wholePagePackets(): boolean {
-    this.#pagePackets ??= this.pd.device.queryPort(1).activeMtu % PAGE_BYTES === 0;
-    return this.#pagePackets;
+    if (!odpFromPageStart(device.provider)) return true;
+    return pieces[0]!.offset % PAGE_BYTES === 0 && (qp.query().pathMtu ?? 1) % PAGE_BYTES === 0;
   }
 
   /**
-   * Links [pieces], which {@link notLinear} has passed, under a local key when an idle window of that size is registered
-   * already; undefined when {@link link} has to be awaited.
+   * Links [pieces], which {@link notLinear} and {@link standing} have passed, under a local key when an idle window of that
+   * size is registered already; undefined when {@link link} has to be awaited.
    */
   tryLink(pieces: readonly Piece[]): LinearLease | undefined {
-    if (!this.standing(pieces)) return undefined;
     const size = sizeFor(pieces);
     const idle = this.#idle.get(size);
     const window = idle?.[idle.length - 1];
@@ -168,22 +170,22 @@ export class WindowPool {
   }
 
   /**
-   * Links [pieces] and obtains a key with [access].
+   * Links [pieces] and obtains a key: the window's own, local one where [standing] allows it, otherwise a new one with
+   * [access].
    *
    * @throws RdmaError ENOMEM for too many mappings (vm.max_map_count) or locked memory; nothing stays linked then
    */
-  async link(pieces: readonly Piece[], access: number = Access.LOCAL_WRITE): Promise<LinearLease> {
-    const local = access === Access.LOCAL_WRITE;
-    if (local) {
-      const ready = this.tryLink(pieces);
-      if (ready !== undefined) return ready;
-    }
+  async link(
+    pieces: readonly Piece[],
+    { standing = false, access = Access.LOCAL_WRITE as number } = {},
+  ): Promise<LinearLease> {
+    const ready = standing ? this.tryLink(pieces) : undefined;
+    if (ready !== undefined) return ready;
     const size = sizeFor(pieces);
-    const standing = local && this.standing(pieces);
     const window = this.#take(size, standing);
     try {
       if (standing) {
-        window.region ??= await window.memory.register(0, size, access | Access.ON_DEMAND, {
+        window.region ??= await window.memory.register(0, size, Access.LOCAL_WRITE | Access.ON_DEMAND, {
           wholePages: true,
         });
         this.#relink(window, pieces);
@@ -254,8 +256,7 @@ export class WindowPool {
       return;
     }
     this.#windows--;
-    const closed = window.region?.close() ?? Promise.resolve();
-    closed.then(() => window.memory.close()).catch((error: Error) => process.emitWarning(error));
+    closeWindow(window).catch((error: Error) => process.emitWarning(error));
   }
 
   #relink(window: PooledWindow, pieces: readonly Piece[]): void {
@@ -282,6 +283,11 @@ export class WindowPool {
     window.linked = 0;
     window.links = 0;
   }
+}
+
+async function closeWindow({ region, memory }: PooledWindow): Promise<void> {
+  await region?.close();
+  memory.close();
 }
 
 function sizeFor(pieces: readonly Piece[]): number {

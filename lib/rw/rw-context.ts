@@ -268,7 +268,7 @@ export class RwContext {
     if (fragments.builder.pd !== this.builder.pd) {
       throw invalidArgument('ERR_INVALID_ARG_VALUE', 'the batch was mapped for another protection domain');
     }
-    return fragments._map(op, options.remoteAddr ?? 0);
+    return fragments._map(op, options.remoteAddr ?? 0, this.builder);
   }
 
   #fail(): void {

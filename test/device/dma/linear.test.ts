@@ -8,9 +8,12 @@ import {
   type ArenaBuffer,
   DmaBatch,
   type MemoryRegion,
+  type QueuePair,
   RwContext,
+  SgeBuilder,
 } from '../../../lib/index.ts';
 import { devices } from '../helpers/devices.ts';
+import { connectManually, manualPair } from '../helpers/manual.ts';
 import { connectedPair, type Pair } from '../helpers/pair.ts';
 import { rdmaErrorOf } from '../helpers/rejection.ts';
 
@@ -163,5 +166,55 @@ describe.each(devices)('linear memory on $name', ({ name }) => {
     }
     window.close();
     await slab.close();
+  });
+});
+
+describe('linear memory on rxe0 over a path with small packets', () => {
+  const setUp = async (pathMtu: number) => {
+    const pair = manualPair({ maxSendWr: 16 }, { rtr: { pathMtu } });
+    const builder = new SgeBuilder(pair.a);
+    const arena = Arena.for(pair.pd);
+    const pages = await Promise.all(Array.from({ length: 16 }, () => arena.alloc(PAGE)));
+    for (const [i, { bytes }] of pages.entries()) for (let k = 0; k < PAGE; k++) bytes[k] = i * 16 + (k >> 8);
+    const remote = pair.memory(16 * PAGE);
+    return { pair, builder, pages, remote, at: { addr: remote.mr.addr, rkey: remote.mr.rkey } };
+  };
+
+  it('is registered each time, so that every byte is right', async () => {
+    const { pair, builder, pages, remote, at } = await setUp(1024);
+    const rw = new RwContext(pair.a, { builder });
+    const keys = new Set<number>();
+    for (let round = 0; round < 20; round++) {
+      const chosen = [0, 2, 4].map((i) => pages[(i + round) % 16]!);
+      const batch = DmaBatch.start(builder, 'linear', 'toDevice');
+      for (const page of chosen) batch.add(page);
+      keys.add((await batch.finalize())[0]!.lkey);
+      await rw.write(batch, at);
+      const wanted = Buffer.concat(chosen.map(({ bytes }) => bytes));
+      expect(remote.bytes.subarray(0, 3 * PAGE).equals(wanted)).toBe(true);
+      await batch.unmap();
+    }
+    expect(keys.size).toBe(20);
+    await pair.close();
+  });
+
+  it('refuses a batch that stands in on-demand pages for another queue pair', async () => {
+    const { pair, builder, pages, remote, at } = await setUp(4096);
+    const [c, d] = [0, 1].map(() => pair.pd.createQp({ sendCq: pair.cqA })) as [QueuePair, QueuePair];
+    connectManually(c, d, { rtr: { pathMtu: 1024 } });
+    const batch = DmaBatch.start(builder, 'linear', 'toDevice');
+    for (const i of [9, 3, 6]) batch.add(pages[i]!);
+    await batch.finalize();
+    const error = await rdmaErrorOf(() => new RwContext(c).write(batch, at));
+    expect(error.code).toBe('EOPNOTSUPP');
+    expect(error.message).toMatch(/packets of queue pair \d+ are not of whole pages/);
+    expect(batch.state).toBe('mapped');
+    await new RwContext(pair.a).write(batch, at);
+    const wanted = Buffer.concat([9, 3, 6].map((i) => pages[i]!.bytes));
+    expect(remote.bytes.subarray(0, 3 * PAGE).equals(wanted)).toBe(true);
+    await batch.unmap();
+    c.close();
+    d.close();
+    await pair.close();
   });
 });

@@ -141,6 +141,45 @@ describe.each([false, true])('a linear batch, on-demand paging %s', (onDemandPag
   });
 });
 
+it('on rxe a window has a standing key only for whole pages in every packet', async () => {
+  const pd = new FakePd('rxe', 'ib', { onDemandPaging: true });
+  const qp = new FakeQp(pd);
+  const { builder } = new RwContext(qp);
+  const all = await Promise.all(Array.from({ length: 4 }, () => builder.arena.alloc(PAGE)));
+  const keyOf = async (first: number): Promise<number> => {
+    const batch = DmaBatch.start(builder, 'linear', 'toDevice');
+    batch.add(all[0]!.bytes.subarray(first));
+    batch.add(all[2]!);
+    const [vec] = await batch.finalize();
+    await batch.unmap();
+    return vec!.lkey;
+  };
+  const standing = await keyOf(0);
+  expect(await keyOf(0)).toBe(standing);
+  const others = [await keyOf(64)];
+  for (const pathMtu of [1024, undefined]) {
+    qp.pathMtu = pathMtu;
+    others.push(await keyOf(0));
+  }
+  expect(new Set([...others, standing]).size).toBe(4);
+  qp.pathMtu = 4096;
+  expect(await keyOf(0)).toBe(standing);
+  await builder.windows!.clear();
+  expect(builder.windows!.stats).toEqual({ windows: 0, links: 0 });
+  expect(pd.windows.every(({ closed }) => closed)).toBe(true);
+  expect(pd.live.size).toBe(1);
+});
+
+it('a linear batch of many fragments costs no more for each than the first', async () => {
+  const { builder, pages } = await setUp();
+  const batch = DmaBatch.start(builder, 'linear', 'toDevice', { maxBytes: 20_000 * PAGE });
+  let count = 0;
+  while (batch.add(pages[count % pages.length]!)) count++;
+  expect(count).toBe(20_000);
+  expect(batch.length).toBe(20_000 * PAGE);
+  batch.abort();
+});
+
 describe('a linear batch', () => {
   it('refuses what cannot join, by fragment and reason, and goes on', async () => {
     const { builder, pages } = await setUp();

@@ -153,7 +153,6 @@ export class FakePd implements DmaPd {
         immediateData: transport === 'ib',
         sendWithInvalidate: true,
       },
-      queryPort: () => ({ activeMtu: 4096 }),
     };
   }
 
@@ -248,6 +247,8 @@ export class FakeQp implements RwQp {
   readonly caps: RwQp['caps'];
   readonly sendCq = { ring: completions(42) };
   readonly recvCq = { ring: completions(43) };
+  /** Bytes. */
+  pathMtu: number | undefined = 4096;
   /** What each call of postSend was given. */
   readonly calls: SendWr[][] = [];
   readonly messages: Buffer[] = [];
@@ -273,6 +274,10 @@ export class FakeQp implements RwQp {
     };
   }
 
+  query(): { pathMtu: number | undefined } {
+    return { pathMtu: this.pathMtu };
+  }
+
   get sendFree(): number {
     return this.caps.maxSendWr - this.posted.length - this.foreignSlots;
   }
@@ -283,6 +288,7 @@ export class FakeQp implements RwQp {
 
   postSend(wrs: SendWr | readonly SendWr[], onRetired?: OnRetired | readonly (OnRetired | null)[]): void {
     const list = [wrs].flat() as SendWr[];
+    for (const wr of list) this.#check(wr);
     if (list.length > this.sendFree) throw new RdmaError('ENOBUFS', 'fake: full', { posted: 0 });
     const taken = Math.min(list.length, this.refuseAfter ?? list.length);
     this.calls.push(list.slice(0, taken));
@@ -333,6 +339,7 @@ export class FakeQp implements RwQp {
     let at = 0;
     for (const { addr, length, lkey } of wr.sges) {
       const part = message.subarray(at, at + length);
+      if (part.length === 0) continue;
       copy([part], this.pd.resolve(addr, part.length, lkey, Access.LOCAL_WRITE, false));
       at += part.length;
     }
@@ -341,6 +348,31 @@ export class FakeQp implements RwQp {
 
   toError(): void {
     this.errors++;
+  }
+
+  /** What providers crash, wedge or lie about. */
+  #check(wr: SendWr): void {
+    if (wr.inline !== undefined) {
+      if (wr.inline.length > this.caps.maxInlineData) throw new Error('fake: too much inline data');
+      return;
+    }
+    if (wr.sges === undefined) throw new Error('fake: neither SGEs nor inline data');
+    const { maxSendSge, maxReadSge, maxMessage } = this.caps;
+    const most = wr.opcode === Opcode.RDMA_READ ? Math.min(maxSendSge, maxReadSge) : maxSendSge;
+    const bytes = wr.sges.reduce((sum, { length }) => sum + length, 0);
+    const flags = wr.flags ?? 0;
+    if (wr.sges.length > most) throw new Error(`fake: ${wr.sges.length} SGEs of at most ${most}`);
+    if (wr.sges.length > 1 && wr.sges.some(({ length }) => length === 0))
+      throw new Error('fake: an empty SGE');
+    if (bytes > maxMessage) throw new Error(`fake: a message of ${bytes} bytes`);
+    if (this.pd.device.provider !== 'siw') return;
+    if (bytes >= 4096 && (flags & SendFlags.SIGNALED) === 0) throw new Error('fake: unsignalled page');
+    const crosses = (addr: number) => (addr % 4096) + bytes > 4096;
+    const tiny = bytes > 0 && bytes <= 32 && (flags & SendFlags.INLINE) === 0;
+    if (!tiny || wr.sges.length > 1) return;
+    if (crosses(wr.opcode === Opcode.RDMA_READ ? Number(wr.remoteAddr) : wr.sges[0]!.addr)) {
+      throw new Error('fake: siw damages what is tiny and crosses a page');
+    }
   }
 
   #carryOut(wr: SendWr): void {

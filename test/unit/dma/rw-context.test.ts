@@ -77,7 +77,7 @@ describe('RwContext', () => {
   });
 
   it('waits in order when the queue is full: a large operation is not overtaken', async () => {
-    const { qp, rw, at, block } = await setUp({ maxSendWr: 4, maxReadSge: 1 });
+    const { qp, rw, at, block } = await setUp({ maxSendWr: 4, maxReadSge: 1 }, { chainMax: 4 });
     const done: string[] = [];
     const piece = (i: number) => block.bytes.subarray(i * 100, i * 100 + 50);
     const start = (name: string, pieces: number) =>

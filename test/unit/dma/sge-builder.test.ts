@@ -244,6 +244,7 @@ describe('SgeBuilder', () => {
     expect(() => new SgeBuilder(qp, { bounceMax: -1 })).toThrow(/bounceMax must be an integer from 0/);
     expect(() => new SgeBuilder(qp, { bounceMax: 2 ** 27 })).toThrow(/bounceMax/);
     expect(() => new SgeBuilder(qp, { chainMax: 0 })).toThrow(/chainMax/);
+    expect(() => new SgeBuilder(qp, { inlineMax: -1 })).toThrow(/inlineMax/);
     expect(() => new SgeBuilder(qp, { arena: new Arena(new FakePd()) })).toThrow(/another protection domain/);
     expect(() => new SgeBuilder(qp).plan('pull' as 'read', [])).toThrow(/op must be one of send/);
   });

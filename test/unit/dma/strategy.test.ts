@@ -188,6 +188,12 @@ describe('the strategy table chooses by itself', () => {
     expect(reason('read', arena(1), {}, { force: 'bounce' })).toBe('forced: bounce');
   });
 
+  it('is inline up to inlineMax, which forcing passes over', () => {
+    const inline = (bytes: number, force?: 'inline') =>
+      builder({}, { inlineMax: 16 }).plan('send', [foreign(bytes)], { force }).strategy;
+    expect([inline(16), inline(17), inline(64, 'inline')]).toEqual(['inline', 'bounce', 'inline']);
+  });
+
   it('never registers a pool slice, whatever bounceMax is', () => {
     const plan = builder({}, { bounceMax: 0 }).plan('read', [Buffer.from('a slice of the pool')]);
     expect(plan).toMatchObject({ row: 12, registers: 0, bytesCopied: 19 });

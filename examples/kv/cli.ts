@@ -54,7 +54,8 @@ function parseWhole(text: string): number {
 
 function parseSeconds(text: string): number {
   const seconds = Number(text);
-  if (!(seconds > 0 && seconds <= 3600)) throw new InvalidArgumentError('Give seconds, more than 0, up to 3600.');
+  if (!(seconds > 0 && seconds <= 3600))
+    throw new InvalidArgumentError('Give seconds, more than 0, up to 3600.');
   return seconds;
 }
 

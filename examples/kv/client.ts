@@ -4,7 +4,7 @@ import { type ClientCounters, Connection, type ConnectionOptions, UnsentError } 
 import { KvError } from './errors.ts';
 import type { Destination } from './link.ts';
 import { readerCounters } from './reader.ts';
-import { checkLengths, type Stored } from './store.ts';
+import { checkLengths, nameOf, type Stored } from './store.ts';
 
 export type { ClientCounters } from './connection.ts';
 
@@ -44,12 +44,21 @@ export class KvClient {
   readonly #destination: Destination;
   readonly #options: ConnectionOptions;
   readonly #abort = new AbortController();
+  /** The last change of each key that is not answered. */
+  readonly #lastOf = new Map<string, Promise<void>>();
   #connection: Connection | undefined;
   #reconnecting: Promise<void> | undefined;
   #failure: Error | undefined;
 
   private constructor(options: ClientOptions) {
-    const { host, port, device, timeoutMs = 10_000, oneSided = true, now = () => performance.now() } = options;
+    const {
+      host,
+      port,
+      device,
+      timeoutMs = 10_000,
+      oneSided = true,
+      now = () => performance.now(),
+    } = options;
     this.#destination = { host, port, device };
     this.#options = { counters: this.counters, timeoutMs, oneSided, now };
   }
@@ -85,7 +94,7 @@ export class KvClient {
     const bytes = toKey(key);
     const data = typeof value === 'string' ? Buffer.from(value) : value;
     checkLengths(bytes.length, data.length);
-    return this.#run((connection) => connection.put(bytes, data), false);
+    return this.#inOrder(bytes, () => this.#run((connection) => connection.put(bytes, data), false));
   }
 
   /**
@@ -95,7 +104,7 @@ export class KvClient {
   async delete(key: string | Uint8Array): Promise<boolean> {
     const bytes = toKey(key);
     checkLengths(bytes.length);
-    return this.#run((connection) => connection.delete(bytes), false);
+    return this.#inOrder(bytes, () => this.#run((connection) => connection.delete(bytes), false));
   }
 
   /** All keys, in the order of their bytes. @throws KvError */
@@ -108,6 +117,20 @@ export class KvClient {
     this.#abort.abort(new KvError('ERR_KV_LOST', 'the client was closed'));
     await this.#connection?.close();
     await this.#reconnecting;
+  }
+
+  /** PUTs and DELETEs of one key, one after the other. */
+  #inOrder<T>(key: Buffer, operation: () => Promise<T>): Promise<T> {
+    const name = nameOf(key);
+    const before = this.#lastOf.get(name);
+    const done = before === undefined ? operation() : before.then(operation);
+    const settled = done
+      .catch(() => {})
+      .then(() => {
+        if (this.#lastOf.get(name) === settled) this.#lastOf.delete(name);
+      });
+    this.#lastOf.set(name, settled);
+    return done;
   }
 
   /** Runs on a connection; again on the next when it ends and [repeatable], or when nothing had been sent. */

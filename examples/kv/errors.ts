@@ -1,7 +1,16 @@
 /** What goes wrong in the store, by code. */
 
 /** How a request ended, on the wire and as the code of {@link KvError}. */
-export const Status = { OK: 0, NOT_FOUND: 1, SINK: 2, FULL: 3, INVALID: 4, LOG: 5, BUSY: 6, PROTOCOL: 7 } as const;
+export const Status = {
+  OK: 0,
+  NOT_FOUND: 1,
+  SINK: 2,
+  FULL: 3,
+  INVALID: 4,
+  LOG: 5,
+  BUSY: 6,
+  PROTOCOL: 7,
+} as const;
 
 /** Codes of {@link KvError}. */
 export type KvErrorCode =

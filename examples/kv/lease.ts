@@ -1,5 +1,6 @@
 /** What one client may read, and until when: one rkey for each piece of memory, given and taken away by the server. */
 import { Access } from '../../lib/index.ts';
+import { KvError } from './errors.ts';
 import type { Description, Memory } from './protocol.ts';
 import type { Published } from './store.ts';
 
@@ -16,7 +17,7 @@ export type Expose = (memory: ArrayBuffer, access: number) => Promise<Exposed>;
 /** What happened to leases. */
 export interface LeaseCounters {
   granted: number;
-  /** Ended because the client did not renew in time. */
+  /** Over because the client did not renew in time: its keys are of no use any more. */
   expired: number;
 }
 
@@ -78,7 +79,10 @@ export class Lease {
 
   async #add(memory: ArrayBuffer): Promise<void> {
     if (this.#exposed.has(memory)) return;
-    const exposed = await this.#expose(memory, Access.REMOTE_READ);
+    const exposed = await this.#expose(memory, Access.REMOTE_READ).catch((error: Error) => {
+      const why = `the memory can not be registered for this client: ${error.message}`;
+      throw new KvError('ERR_KV_BUSY', why, { cause: error });
+    });
     if (this.#ended) await exposed.revoke();
     else this.#exposed.set(memory, { exposed, until: Number.POSITIVE_INFINITY });
   }
@@ -86,13 +90,17 @@ export class Lease {
   /** Takes away what is over by [now], in milliseconds. */
   sweep(now: number): void {
     const over = now >= this.#expires;
-    if (over && this.running) this.#counters.expired++;
+    const revoked: Promise<void>[] = [];
     for (const [memory, { exposed, until }] of this.#exposed) {
       if (!over && now < until) continue;
       this.#exposed.delete(memory);
       // A key that is gone with its connection is of no use either.
-      exposed.revoke().catch(() => {});
+      revoked.push(exposed.revoke().catch(() => {}));
     }
+    if (!over || revoked.length === 0) return;
+    void Promise.all(revoked).then(() => {
+      this.#counters.expired++;
+    });
   }
 
   /** Takes everything away. */

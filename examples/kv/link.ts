@@ -64,7 +64,9 @@ export class Link {
     this.lost = new Promise((resolve) => {
       this.#resolveLost = resolve;
     });
-    id.on('disconnected', () => this.#fail(new KvError('ERR_KV_LOST', 'the peer closed the connection, or died')));
+    id.on('disconnected', () =>
+      this.#fail(new KvError('ERR_KV_LOST', 'the peer closed the connection, or died')),
+    );
   }
 
   /** @throws RdmaError; KvError ERR_KV_BUSY or ERR_KV_PROTOCOL when the server refuses */
@@ -96,10 +98,7 @@ export class Link {
     const link = new Link(id);
     try {
       await link.#postReceives();
-      await id.accept(
-        { privateData: encodeHello(), ...parameters(id) },
-        { timeoutMs: CONNECT_TIMEOUT_MS },
-      );
+      await id.accept({ privateData: encodeHello(), ...parameters(id) }, { timeoutMs: CONNECT_TIMEOUT_MS });
       link.#connected = true;
       return link;
     } catch (error) {

@@ -92,7 +92,9 @@ async function carryOut(service: Service, { op, key, value }: Request): Promise<
   if (op === Op.DELETE) return { status: (await service.delete(key)) ? Status.OK : Status.NOT_FOUND };
   if (op !== Op.GET) throw new KvError('ERR_KV_INVALID', `node:net carries GET, PUT and DELETE, not ${op}`);
   const stored = service.get(key);
-  return stored === undefined ? { status: Status.NOT_FOUND } : { body: stored.value, version: stored.version };
+  return stored === undefined
+    ? { status: Status.NOT_FOUND }
+    : { body: stored.value, version: stored.version };
 }
 
 /** A client of {@link NetServer}; no reconnecting. */
@@ -111,11 +113,13 @@ export class NetClient {
       this.#pending.get(response.tag)?.resolve(response);
       this.#pending.delete(response.tag);
     });
-    socket.on('error', () => {}).on('close', () => {
-      const error = new KvError('ERR_KV_LOST', 'the connection ended');
-      for (const { reject } of this.#pending.values()) reject(error);
-      this.#pending.clear();
-    });
+    socket
+      .on('error', () => {})
+      .on('close', () => {
+        const error = new KvError('ERR_KV_LOST', 'the connection ended');
+        for (const { reject } of this.#pending.values()) reject(error);
+        this.#pending.clear();
+      });
   }
 
   static async connect(host: string, port: number): Promise<NetClient> {

@@ -221,7 +221,9 @@ export function checkHello(bytes: Uint8Array): void {
     throw protocolError('the private data are not those of this store; is the peer another program?');
   }
   if (data.readUInt32LE(4) !== VERSION) {
-    throw protocolError(`the peer speaks version ${data.readUInt32LE(4)}; this end speaks version ${VERSION}`);
+    throw protocolError(
+      `the peer speaks version ${data.readUInt32LE(4)}; this end speaks version ${VERSION}`,
+    );
   }
 }
 

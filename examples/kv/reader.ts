@@ -136,7 +136,9 @@ export class Reader {
     const segment = this.description.segments[slot.segment];
     const { offset, length } = slot;
     if (segment === undefined || length > MAX_BLOCK_BYTES || offset + length > segment.length) {
-      throw new Error(`the table names ${length} bytes at ${offset} of segment ${slot.segment}: it is damaged`);
+      throw new Error(
+        `the table names ${length} bytes at ${offset} of segment ${slot.segment}: it is damaged`,
+      );
     }
     this.#counters.reads++;
     return this.#read(segment, offset, length, (bytes) => {

@@ -1,6 +1,6 @@
 /** The store with its log: what both servers, that of RDMA and that of node:net, put requests to. */
 import { type Change, Log } from './log.ts';
-import { Store, type StoreOptions, type Stored } from './store.ts';
+import { Store, type Stored, type StoreOptions } from './store.ts';
 
 /** What a service is made with. */
 export interface ServiceOptions extends StoreOptions {

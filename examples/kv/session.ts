@@ -30,6 +30,9 @@ export interface SessionContext {
   readonly log: (text: string) => void;
 }
 
+/** The response, and what is written into the client's memory before it. */
+type Outcome = Partial<Response> & { readonly value?: Buffer };
+
 const now = (): number => performance.now();
 
 /** Serves one connection until it ends. */
@@ -111,11 +114,12 @@ export class Session {
   async #serve(request: Request): Promise<void> {
     const { tag } = request;
     try {
-      const response = await this.#carryOut(request);
-      this.#outstanding--;
-      if (response !== undefined) await this.#answer({ tag, ...response });
+      const { value, ...response } = await this.#carryOut(request).finally(() => {
+        this.#outstanding--;
+      });
+      if (value === undefined) return await this.#answer({ tag, ...response });
+      await this.#link.write(value, request.memory!, encodeResponse({ tag, ...response }));
     } catch (error) {
-      this.#outstanding--;
       // Anything else is a failure of the connection, of which nobody is there to be told.
       if (!(error instanceof KvError)) return this.#link.close(error as Error);
       await this.#answer({ tag, status: statusOf(error), body: Buffer.from(error.message) });
@@ -127,8 +131,7 @@ export class Session {
     return this.#link.send(encodeResponse(response)).catch(() => {});
   }
 
-  /** @returns nothing when the answer is on its way already */
-  async #carryOut(request: Request): Promise<Partial<Response> | undefined> {
+  async #carryOut(request: Request): Promise<Outcome> {
     const { service } = this.#context;
     const { op, key, value, memory } = request;
     switch (op) {
@@ -152,7 +155,7 @@ export class Session {
     }
   }
 
-  async #get({ tag, key, memory }: Request): Promise<Partial<Response> | undefined> {
+  #get({ key, memory }: Request): Outcome {
     const stored = this.#context.service.get(key);
     if (stored === undefined) return { status: Status.NOT_FOUND };
     const { value, version } = stored;
@@ -161,8 +164,7 @@ export class Session {
     if (memory === undefined || memory.length < value.length) {
       return { status: Status.SINK, length: value.length };
     }
-    await this.#link.write(value, memory, encodeResponse({ tag, length: value.length, version }));
-    return undefined;
+    return { value, length: value.length, version };
   }
 
   #list(from: number): Partial<Response> {

@@ -74,7 +74,10 @@ export interface StoreStats {
 /** @throws KvError ERR_KV_INVALID for a key or a value that is too long */
 export function checkLengths(keyBytes: number, valueBytes = 0): void {
   if (keyBytes > MAX_KEY_BYTES) {
-    throw new KvError('ERR_KV_INVALID', `the key has ${keyBytes} bytes; at most ${MAX_KEY_BYTES} are possible`);
+    throw new KvError(
+      'ERR_KV_INVALID',
+      `the key has ${keyBytes} bytes; at most ${MAX_KEY_BYTES} are possible`,
+    );
   }
   if (valueBytes > MAX_VALUE_BYTES) {
     throw new KvError(

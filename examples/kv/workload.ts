@@ -53,6 +53,7 @@ export async function measureGets(
   await Promise.all(Array.from({ length: depth }, lane));
   const rate = times.length / ((performance.now() - start) / 1000);
   times.sort((a, b) => a - b);
-  const at = (share: number): number => times[Math.min(times.length - 1, Math.floor(times.length * share))]! * 1000;
+  const at = (share: number): number =>
+    times[Math.min(times.length - 1, Math.floor(times.length * share))]! * 1000;
   return { gets: times.length, rate, p50: at(0.5), p99: at(0.99) };
 }

@@ -71,9 +71,15 @@ describe.each(devices)('the key-value store over $name', ({ name, host }) => {
       expect(first?.version).toBe(version);
       expect((await other.get(key))?.value.equals(value)).toBe(true);
     }
+    // In the order of the calls, although long values have to be prepared for the server first.
+    const puts = [1, 2, 3, 4, 5, 6].map((at) =>
+      client.put('order', makeValue(at, at % 2 === 0 ? 8 : 300_000)),
+    );
+    expect(sequenceOf((await Promise.all(puts).then(() => client.get('order')))!.value)).toBe(6);
+    await client.delete('order');
     // Every second GET of [other] found the value where the first had found it, with one READ.
     expect(other.counters).toMatchObject({ oneSided: 24, asked: 0, hits: 12, reads: 36 });
-    expect(server.stats).toMatchObject({ gets: 0, puts: 12, clients: 2, leases: 2 });
+    expect(server.stats).toMatchObject({ gets: 0, puts: 18, clients: 2, leases: 2 });
     expect(await client.list()).toEqual([...values.keys()].sort(Buffer.compare));
     for (const key of values.keys()) {
       expect(await client.delete(key)).toBe(true);
@@ -141,48 +147,34 @@ describe.each(devices)('the key-value store over $name', ({ name, host }) => {
     expect(counters.oneSided).toBeGreaterThan(0);
   });
 
-  it('asks the server for a key that is written all the time', async () => {
-    const server = await serve();
-    const { store } = server.service;
-    const key = Buffer.from('key');
-    let sequence = 0;
-    const client = await connect(server);
-    let writing = true;
-    const loop = (): void => {
-      store.publish(store.prepare(key, makeValue(++sequence, 50_000)));
-      if (writing) setImmediate(loop);
-    };
-    loop();
-    while (client.counters.asked === 0) sequenceOf((await client.get(key))!.value);
-    writing = false;
-    expect(client.counters.tornBlocks).toBeGreaterThanOrEqual(8);
-  });
-
   it('clients find their keys while the table grows', async () => {
     const server = await serve({ buckets: 1 });
     const [writer, reader] = [await connect(server), await connect(server)];
-    for (let at = 0; at < 300; at++) {
+    for (let at = 0; at < 100; at++) {
       await writer.put(`key ${at}`, `value ${at}`);
       const other = Math.floor(Math.random() * (at + 1));
       expect((await reader.get(`key ${other}`))?.value.toString()).toBe(`value ${other}`);
       expect(await reader.get(`key ${at + 1}`)).toBeUndefined();
     }
-    expect(server.service.store.stats).toMatchObject({ keys: 300, generation: 7, buckets: 64 });
+    expect(server.service.store.stats).toMatchObject({ keys: 100, generation: 6, buckets: 32 });
     expect(reader.counters.leases).toBeGreaterThan(3);
     expect(reader.counters.reconnects).toBe(0);
   });
 
-  it('a lease that is over is renewed; a client that does not notice is refused, and comes back', async () => {
-    const server = await serve({ leaseMs: 200 });
-    const careful = await connect(server);
-    const careless = await connect(server, { now: () => 0 });
-    await careful.put('key', 'value');
-    for (const client of [careful, careless]) expect((await client.get('key'))?.value.toString()).toBe('value');
-    await until(() => server.stats.expired >= 2, 'both leases are over');
-    expect(server.stats).toMatchObject({ clients: 2, leases: 0 });
-    for (const client of [careful, careless]) expect((await client.get('key'))?.value.toString()).toBe('value');
-    expect(careful.counters).toMatchObject({ leases: 2, reconnects: 0 });
-    expect(careless.counters).toMatchObject({ leases: 2, reconnects: 1 });
+  it.each([
+    ['renews it', undefined, 0],
+    ['and does not notice is refused, and comes back', () => 0, 1],
+  ] as const)('a client whose lease is over %s', async (_, now, reconnects) => {
+    const server = await serve({ leaseMs: 500 });
+    const client = await connect(server, now === undefined ? {} : { now });
+    await client.put('key', 'value');
+    expect((await client.get('key'))?.value.toString()).toBe('value');
+    await until(() => server.stats.leases === 0 && server.stats.expired > 0, 'the lease is over');
+    expect(server.stats.clients).toBe(1);
+    expect((await client.get('key'))?.value.toString()).toBe('value');
+    expect(client.counters.leases).toBeGreaterThan(1);
+    expect(client.counters.asked).toBe(0);
+    expect(client.counters.reconnects > 0).toBe(reconnects > 0);
   });
 
   it('a lease that is used is renewed before it is over', async () => {
@@ -280,7 +272,7 @@ describe.each(devices)('the key-value store over $name', ({ name, host }) => {
     };
     const read = async (client: KvClient): Promise<void> => {
       const last = [0, 0, 0, 0];
-      for (let gets = 0; gets < 150; gets++) {
+      for (let gets = 0; gets < 60; gets++) {
         const at = Math.floor(Math.random() * 4);
         const stored = await client.get(`${at}`);
         if (stored === undefined) continue;

@@ -77,12 +77,18 @@ describe('blocks', () => {
 
   it('damaged in any one byte are torn', () => {
     fc.assert(
-      fc.property(bytes(20), bytes(100), fc.nat(), fc.integer({ min: 1, max: 255 }), (key, value, at, flip) => {
-        const block = Buffer.alloc(blockBytes(key.length, value.length));
-        const slot = slotOf(block, writeBlock(block, key, value, 7), 7);
-        block[at % block.length]! ^= flip;
-        expect(readBlock(block, slot, key)).toBe('torn');
-      }),
+      fc.property(
+        bytes(20),
+        bytes(100),
+        fc.nat(),
+        fc.integer({ min: 1, max: 255 }),
+        (key, value, at, flip) => {
+          const block = Buffer.alloc(blockBytes(key.length, value.length));
+          const slot = slotOf(block, writeBlock(block, key, value, 7), 7);
+          block[at % block.length]! ^= flip;
+          expect(readBlock(block, slot, key)).toBe('torn');
+        },
+      ),
     );
   });
 
@@ -138,7 +144,11 @@ describe('buckets', () => {
 
 describe('extents', () => {
   it('never overlap, join again, and are found whenever there is one', () => {
-    const command = fc.record({ take: fc.boolean(), bytes: fc.integer({ min: 1, max: 5000 }), pick: fc.nat() });
+    const command = fc.record({
+      take: fc.boolean(),
+      bytes: fc.integer({ min: 1, max: 5000 }),
+      pick: fc.nat(),
+    });
     fc.assert(
       fc.property(fc.array(command, { maxLength: 200 }), (commands) => {
         const total = 64 * 1024;

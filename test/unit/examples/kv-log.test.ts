@@ -1,5 +1,13 @@
 import { createHash } from 'node:crypto';
-import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -146,14 +154,20 @@ describe('a service with a file', () => {
     await service.close();
     const said: string[] = [];
     appendFileSync(path, 'half a record');
-    service = await Service.open({ data: path, memoryBytes: 4 * 1024 * 1024, log: (text) => said.push(text) });
+    service = await Service.open({
+      data: path,
+      memoryBytes: 4 * 1024 * 1024,
+      log: (text) => said.push(text),
+    });
     expect(service.store.keys().map(String)).toEqual(['a', 'b']);
     expect(service.get(key('a'))).toEqual({ value: key('2'), version: last });
     expect(service.get(key('b'))?.value.equals(big)).toBe(true);
     expect(await service.put(key('a'), key('3'))).toBeGreaterThan(last);
     expect(said).toEqual([`${path}: cut off 13 bytes of an unfinished record`, `${path}: 2 keys`]);
     await service.close();
-    await expect(Service.open({ data: path, memoryBytes: 4096 })).rejects.toMatchObject({ code: 'ERR_KV_FULL' });
+    await expect(Service.open({ data: path, memoryBytes: 4096 })).rejects.toMatchObject({
+      code: 'ERR_KV_FULL',
+    });
   });
 
   it('applies what comes at once in the order in which it came', async () => {

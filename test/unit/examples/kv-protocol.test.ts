@@ -75,9 +75,9 @@ describe('messages', () => {
     const long = encodeRequest({ tag: 1, op: Op.GET, memory: { addr: 1, rkey: 1, length: 1024 * 1024 + 1 } });
     expect(() => decodeRequest(long)).toThrow(/1048577 bytes/);
     expect(() => checkHello(Buffer.alloc(8))).toThrow(/another program/);
-    expect(() => checkHello(Buffer.concat([encodeHello().subarray(0, 4), Buffer.from([9, 0, 0, 0])]))).toThrow(
-      /speaks version 9/,
-    );
+    expect(() =>
+      checkHello(Buffer.concat([encodeHello().subarray(0, 4), Buffer.from([9, 0, 0, 0])])),
+    ).toThrow(/speaks version 9/);
   });
 
   it('carry descriptions and lists of keys', () => {
@@ -99,6 +99,8 @@ describe('messages', () => {
     expect(got).toEqual(keys);
   });
 });
+
+const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 /** Exposes memory to nobody, and remembers it. */
 class FakeExposer {
@@ -141,6 +143,7 @@ describe('a lease', () => {
     expect(lease.running).toBe(false);
     expect(exposer.exposed.size).toBe(0);
     lease.sweep(9999);
+    await turn();
     expect(counters).toEqual({ granted: 2, expired: 1 });
     const second = await grant();
     expect(second.table.rkey).not.toBe(first.table.rkey);
@@ -220,8 +223,6 @@ class FakeLink implements SessionLink {
   }
 }
 
-const turn = () => new Promise((resolve) => setImmediate(resolve));
-
 describe('a session', () => {
   const start = async () => {
     const service = await Service.open({ memoryBytes: 4 * 1024 * 1024 });
@@ -289,7 +290,11 @@ describe('a session', () => {
     link.receive(encodeRequest({ tag: 1, op: Op.PUT, key, value: Buffer.from('late') }));
     expect(await session.ended()).toMatchObject({ code: 'ERR_KV_PROTOCOL' });
     expect(link.sent.map((message) => decodeResponse(message))).toMatchObject([
-      { tag: 0, status: Status.PROTOCOL, body: Buffer.from('a request of 8 bytes is shorter than its header') },
+      {
+        tag: 0,
+        status: Status.PROTOCOL,
+        body: Buffer.from('a request of 8 bytes is shorter than its header'),
+      },
     ]);
     expect(said).toEqual(['test: refused: a request of 8 bytes is shorter than its header']);
   });

@@ -230,6 +230,15 @@ describe.each(devices)('the key-value store over $name', ({ name, host }) => {
     await expect(client.get('key')).rejects.toMatchObject({ code: 'ERR_KV_LOST' });
   });
 
+  it('says so when nobody listens, or another device leads there', async () => {
+    await expect(KvClient.connect({ host, port: 7498 })).rejects.toMatchObject({ code: 'ECONNREFUSED' });
+    const server = await serve();
+    await expect(KvClient.connect({ host, port: server.port, device: 'no-such' })).rejects.toMatchObject({
+      code: 'ERR_KV_INVALID',
+      message: `${host} is reached through ${name}, not no-such`,
+    });
+  });
+
   it('says why it takes no more clients', async () => {
     const server = await serve({ maxClients: 1 });
     await connect(server);

@@ -53,6 +53,8 @@ export const KV_BENCH_DEFAULTS: KvBenchOptions = {
 };
 
 const PORT = 7476;
+/** Another one: on iWARP ports of RDMA are ports of TCP. */
+const NET_PORT = 7477;
 
 function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
@@ -71,10 +73,10 @@ export async function run(options: Partial<KvBenchOptions> = {}): Promise<KvBenc
   const settings = { ...KV_BENCH_DEFAULTS, ...options };
   const { device, sizes, depth, keys, rounds, seconds } = settings;
   const host = settings.host ?? softAddress(device);
-  const server = await spawnServer(host, PORT, ['--net', String(PORT)]);
+  const server = await spawnServer(host, PORT, ['--net', String(NET_PORT)]);
   const reader = await KvClient.connect({ host, port: PORT, device });
   const asker = await KvClient.connect({ host, port: PORT, device, oneSided: false });
-  const net = await NetClient.connect(host, PORT);
+  const net = await NetClient.connect(host, NET_PORT);
   const ways: Record<string, Gettable> = { 'RDMA READ': reader, 'RDMA message': asker, 'node:net': net };
   const rows: KvBenchRow[] = [];
   try {

@@ -64,6 +64,14 @@ function interrupted(): Promise<void> {
   return new Promise((resolve) => process.once('SIGINT', () => resolve()).once('SIGTERM', () => resolve()));
 }
 
+/** Closes [server] when what should stand beside it fails: otherwise it would keep the process alive. */
+function closing(server: KvServer): (error: Error) => Promise<never> {
+  return async (error) => {
+    await server.close();
+    throw error;
+  };
+}
+
 async function serve(flags: ServeFlags): Promise<void> {
   const { host, port, memory, buckets, lease, maxClients, data, fsync, net, interval } = flags;
   let print = (text: string): void => console.log(text);
@@ -78,7 +86,8 @@ async function serve(flags: ServeFlags): Promise<void> {
     sync: fsync,
     log: (text) => print(text),
   });
-  const beside = net === undefined ? undefined : await NetServer.listen(server.service, host, net);
+  const beside =
+    net === undefined ? undefined : await NetServer.listen(server.service, host, net).catch(closing(server));
   const figures = () => {
     const { memoryBytes, freeBytes, ...store } = server.service.store.stats;
     const used = `${formatBytes(memoryBytes - freeBytes)} of ${formatBytes(memoryBytes)}`;

@@ -88,7 +88,7 @@ export const scenes: readonly Scene[] = [
     columns: [
       [arena('page a'), arena('page b'), arena('page c')],
       [{ look: 'made', parts: ['page c', 'page a', 'page b'], note: 'window of addresses' }],
-      [wr('SGE: window, 3 pages, its key')],
+      [wr('SGE: window, its key')],
     ],
     arrows: [
       { from: '1.0.0', to: '0.2.0' },

@@ -55,8 +55,8 @@ export function draw({ title, columns, arrows, cost }: Scene): string {
   const labels = headings
     .filter((_, column) => columns[column]!.length > 0)
     .map((text) => label(COLUMN.at[headings.indexOf(text)]!, TOP - 12, text, 'note'));
-  const height = TOP + tallest + 24;
-  const legend = `${cost}. Dashed: the CPU copies; solid: the device reaches.`;
+  const height = TOP + tallest + 40;
+  const legend = 'Dashed: the CPU copies; solid: the device reaches.';
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="${escaped(title)}">
   <style>${style}
   </style>
@@ -64,7 +64,7 @@ export function draw({ title, columns, arrows, cost }: Scene): string {
     ${head('dma')}
     ${head('copy')}
   </defs>
-  ${[label(20, 26, title, 'title'), ...labels, ...shapes, label(20, height - 8, legend, 'note')].join('\n  ')}
+  ${[label(20, 26, title, 'title'), ...labels, ...shapes, label(20, height - 24, `${cost}.`, 'note'), label(20, height - 8, legend, 'note')].join('\n  ')}
 </svg>
 `;
 }

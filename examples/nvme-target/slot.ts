@@ -48,21 +48,22 @@ export class Slot implements Request {
   /** Where the host wants data; undefined when its descriptor says nothing of the kind. */
   get target(): KeyedSgl | undefined {
     try {
-      const { sgl } = this;
+      const sgl = this.#data;
       return sgl.kind === 'keyed' ? sgl : undefined;
     } catch {
       return undefined;
     }
   }
 
-  private get sgl(): Sgl {
+  /** Decoded once for a command. @throws NvmeError as {@link Command.sgl} */
+  get #data(): Sgl {
     this.#sgl ??= this.command.sgl;
     return this.#sgl;
   }
 
   expect(bytes: number): void {
     if (bytes === 0 && (this.command.dword(LENGTH_DWORD) & 0xff_ffff) === 0) return;
-    const { sgl } = this;
+    const sgl = this.#data;
     if (sgl.length !== bytes) {
       throw new NvmeError(Status.SGL_LENGTH_INVALID, `${sgl.length} bytes, but the command has ${bytes}`);
     }
@@ -70,7 +71,7 @@ export class Slot implements Request {
   }
 
   expectAtLeast(bytes: number): void {
-    const { sgl } = this;
+    const sgl = this.#data;
     if (sgl.length < bytes) {
       throw new NvmeError(Status.SGL_LENGTH_INVALID, `${sgl.length} bytes, but the command needs ${bytes}`);
     }
@@ -87,7 +88,7 @@ export class Slot implements Request {
   }
 
   async take(bytes: number): Promise<Taken> {
-    const { sgl } = this;
+    const sgl = this.#data;
     if (sgl.kind === 'capsule') return { bytes: this.#inCapsule(sgl.offset, bytes), release: noop };
     const taken = await this.#memory.take(bytes);
     try {
@@ -100,7 +101,7 @@ export class Slot implements Request {
   }
 
   async takeInto(views: readonly Uint8Array[]): Promise<void> {
-    const { sgl } = this;
+    const sgl = this.#data;
     if (sgl.kind === 'keyed') {
       await this.#rw.read(views, sgl, IN_PLACE);
       return;

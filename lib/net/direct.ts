@@ -161,6 +161,15 @@ export class RdmaDirect extends EventEmitter<RdmaDirectEvents> {
     }
   }
 
+  /** One side has closed in order: what is with the transport counts as written, as it does for the stream. @internal */
+  _ended(error: RdmaError): void {
+    const channel = this.#connection?.channel;
+    if (channel?.handedOver === true && (channel.peerGone || !channel.failed)) {
+      for (const { resolve } of this.#sending.splice(0)) resolve();
+    }
+    this._failed(error);
+  }
+
   /** @internal */
   _failed(error: RdmaError): void {
     for (const { reject } of [...this.#pending.splice(0), ...this.#sending.splice(0)]) reject(error);

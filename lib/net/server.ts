@@ -193,8 +193,9 @@ export class RdmaServer extends EventEmitter<RdmaServerEvents> {
     const { pauseOnConnect, keepAlive, keepAliveInitialDelay } = this.#options;
     if (pauseOnConnect === true) socket.pause();
     if (keepAlive === true) socket.setKeepAlive(true, keepAliveInitialDelay);
+    socket._adopt(connection);
     this.emit('connection', socket);
-    socket._attach(connection);
+    socket._begin();
   }
 
   /** Where the server listens: {address, family, port}; null when it does not. */

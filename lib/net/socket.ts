@@ -132,7 +132,7 @@ export class RdmaSocket extends Duplex {
       );
       process.nextTick(() => {
         if (this.destroyed) connection.abort();
-        else this.#attach(connection);
+        else this.#onConnected(connection);
       });
     } catch (error) {
       id?.close();
@@ -141,9 +141,14 @@ export class RdmaSocket extends Duplex {
     }
   }
 
-  /** Takes over a connection that is established. @internal */
-  _attach(connection: Connection): void {
-    this.#attach(connection);
+  /** Takes over a connection that is established; {@link _begin} follows. @internal */
+  _adopt(connection: Connection): void {
+    this.#adopt(connection);
+  }
+
+  /** Starts to send and to receive. @internal */
+  _begin(): void {
+    this.#begin();
   }
 
   /** What the channel of this socket's connection is to call. @internal */
@@ -151,7 +156,14 @@ export class RdmaSocket extends Duplex {
     return this.#events;
   }
 
-  #attach(connection: Connection): void {
+  #onConnected(connection: Connection): void {
+    this.#adopt(connection);
+    this.emit('connect');
+    this.emit('ready');
+    this.#begin();
+  }
+
+  #adopt(connection: Connection): void {
     this.#connection = connection;
     this.#direct?._attach(connection);
     this.#connecting = false;
@@ -159,6 +171,11 @@ export class RdmaSocket extends Duplex {
     this.#local = connection.id.localAddress;
     this.#remote = connection.id.peerAddress;
     if (!this.#ref) connection.unref();
+  }
+
+  #begin(): void {
+    const connection = this.#connection;
+    if (connection === undefined || this.destroyed) return;
     if (connection.channel.failed) {
       this.#onFailed(new RdmaError('ECONNRESET', 'the connection broke as soon as it was made'));
       return;
@@ -167,8 +184,6 @@ export class RdmaSocket extends Duplex {
     this.#touch();
     this.#feed();
     if (this.#finalDone !== undefined) connection.channel.shutdown();
-    this.emit('connect');
-    this.emit('ready');
     this.#deliver();
     // Starts reading, as net.Socket does: an end is noticed, and credits are given back.
     if (!this.isPaused()) this.read(0);
@@ -241,6 +256,7 @@ export class RdmaSocket extends Duplex {
   #refuseWrites(): void {
     if (this.#connection?.channel.peerGone !== true) return;
     this.#broken ??= brokenPipe();
+    this.#direct?._ended(this.#broken);
     this.#settleWrites(this.#broken);
   }
 
@@ -263,6 +279,7 @@ export class RdmaSocket extends Duplex {
       this.destroy(this.#broken);
       return;
     }
+    this.#direct?._ended(this.#broken);
     // What has come can still be read; nothing else is left of the connection.
     this.#connection?.abort();
     this.#deliver();
@@ -369,7 +386,8 @@ export class RdmaSocket extends Duplex {
     this.#connecting = false;
     this.#outgoing = undefined;
     this.#finalDone = undefined;
-    this.#direct?._failed(this.#broken ?? brokenPipe());
+    if (error === null && !this.#resetting) this.#direct?._ended(brokenPipe());
+    else this.#direct?._failed(this.#broken ?? brokenPipe());
     this.#abort.abort();
     const closed = () => {
       callback(error);

@@ -179,6 +179,11 @@ export class Channel {
     );
   }
 
+  /** Everything that was written is with the transport. */
+  get handedOver(): boolean {
+    return this.#outbox.empty;
+  }
+
   /** Bytes to be read. */
   get available(): number {
     return this.#received.available;

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connect, type RdmaSocket } from '../../../lib/net/index.ts';
+import { connect, type RdmaConnectOptions, type RdmaSocket } from '../../../lib/net/index.ts';
 
 /** A program that is running. */
 export interface Program {
@@ -42,9 +42,14 @@ export function python(): string {
 }
 
 /** Connects to a program that may not listen yet. */
-export async function connectTo(host: string, port: number, program: Program): Promise<RdmaSocket> {
+export async function connectTo(
+  host: string,
+  port: number,
+  program: Program,
+  options: Partial<RdmaConnectOptions> = {},
+): Promise<RdmaSocket> {
   for (let attempt = 0; ; attempt += 1) {
-    const socket = connect({ host, port });
+    const socket = connect({ host, port, ...options });
     try {
       await once(socket, 'connect');
       return socket;

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { Arena, openDevice } from '../../../lib/index.ts';
 import { connect, RdmaMessageSocket, type RdmaSocket } from '../../../lib/net/index.ts';
+import { resources } from '../helpers/cm.ts';
 import { devices } from '../helpers/devices.ts';
 import { allOf, listening, pattern, socketPair } from './helpers.ts';
 import { start } from './programs.ts';
@@ -228,6 +229,24 @@ describe.each(devices)('sockets on $name', ({ name, host }) => {
     expect([await child.ended, child.output()]).toEqual([0, '']);
     server.closeAllConnections();
     await server[Symbol.asyncDispose]();
+  });
+
+  it('leaves nothing behind in the kernel', async () => {
+    // What a device keeps for as long as it is open is there after the first connection.
+    await (await socketPair(host)).close();
+    await sleep(500);
+    const before = resources(name);
+    for (let i = 0; i < 5; i += 1) {
+      const { client, accepted, close } = await socketPair(host);
+      client.write('x');
+      await once(accepted, 'data');
+      if (i % 2 === 0) client.resetAndDestroy();
+      accepted.on('error', () => undefined);
+      await close();
+    }
+    for (let i = 0; i < 100 && JSON.stringify(resources(name)) !== JSON.stringify(before); i += 1)
+      await sleep(50);
+    expect(resources(name)).toEqual(before);
   });
 
   it('wrong options are refused at once', () => {

@@ -1,0 +1,135 @@
+/** `npm run bench [-- what]`: Node next to C, as tables, JSON and plots. */
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { describeNullVerbs, measureNullVerbs } from './null-verbs/run.ts';
+import { cells, compare, describe, nameOf, type PerfResult } from './perf/run.ts';
+import { writeBars, writeJson } from './results.ts';
+
+interface Options {
+  readonly device: readonly string[];
+  readonly host?: string;
+  readonly pairs: number;
+}
+
+const own = fileURLToPath(import.meta.url);
+const softrdma = fileURLToPath(new URL('../tools/softrdma/cli.js', import.meta.url));
+const softHosts: Readonly<Record<string, string>> = {
+  rxe0: process.env.RDMA_RXE_ADDR ?? '10.0.1.1',
+  siw0: process.env.RDMA_SIW_ADDR ?? '10.0.2.1',
+};
+
+function count(text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value > 0) return value;
+  throw new InvalidArgumentError('give a whole number greater than 0');
+}
+
+/** The boundary alone; needs no device. */
+function nullVerbs(pairs: number, seconds: number): void {
+  const results = measureNullVerbs(pairs, seconds);
+  console.log(describeNullVerbs(results));
+  console.log(writeJson('null-verbs', results));
+  const bars = results.map(({ name, ratio }) => ({ name, value: ratio }));
+  console.log(writeBars('null-verbs', 'Cost of an operation on the null device, Node / C', bars));
+}
+
+/** Next to perftest, on the devices that are here. */
+async function perf(
+  devices: readonly string[],
+  host: string | undefined,
+  pairs: number,
+  quick: boolean,
+): Promise<void> {
+  const results: PerfResult[] = [];
+  for (const device of devices) {
+    const address = host ?? softHosts[device];
+    if (address === undefined) throw new Error(`--host: the address of ${device} is not known`);
+    for (const cell of cells(quick)) {
+      const result = await compare({ device, host: address }, cell, pairs);
+      results.push(result);
+      console.log(describe(result));
+    }
+  }
+  console.log(writeJson('perf', results));
+  const bars = results.map((result) => ({ name: nameOf(result), value: result.ratio }));
+  console.log(writeBars('perf', 'Node / C: more is better, but for latencies', bars));
+}
+
+/** Runs this program again inside softrdma, unless it is there or the devices are this machine's. */
+function inSoftRdma(args: readonly string[], devices: readonly string[]): void {
+  const soft = devices.every((device) => device in softHosts);
+  const command = [own, ...args, ...devices.flatMap((device) => ['--device', device])];
+  const [file, list] = soft
+    ? [process.execPath, [softrdma, '--', process.execPath, ...command]]
+    : [process.execPath, command];
+  const env = { ...process.env, NODE_RDMA_BENCH: '1' };
+  process.exitCode = spawnSync(file, soft ? list : command, { stdio: 'inherit', env }).status ?? 1;
+}
+
+async function onDevices(options: Options, quick: boolean): Promise<void> {
+  const { device, host, pairs } = options;
+  const devices = device.length > 0 ? device : ['rxe0', 'siw0'];
+  if (process.env.NODE_RDMA_BENCH !== undefined) {
+    await perf(devices, host, pairs, quick);
+    return;
+  }
+  const args = [
+    quick ? 'perf-quick' : 'perf',
+    '--pairs',
+    String(pairs),
+    ...(host === undefined ? [] : ['--host', host]),
+  ];
+  inSoftRdma(args, devices);
+}
+
+const deviceOption = new Option(
+  '--device <name>',
+  'RDMA device (repeatable); default: rxe0 and siw0 in softrdma',
+)
+  .argParser((name: string, names: string[]) => [...names, name])
+  .default([] as string[]);
+const hostOption = new Option('--host <address>', "address of the device's port, where it is not a soft one");
+const pairsOption = (pairs: number): Option =>
+  new Option('--pairs <n>', 'how often each is measured').argParser(count).default(pairs);
+
+const program = new Command('bench').description('Node next to C on the same device.');
+
+program
+  .command('all', { isDefault: true })
+  .description('null-verbs and perf')
+  .addOption(deviceOption)
+  .addOption(hostOption)
+  .addOption(pairsOption(5))
+  .action(async (options: Options) => {
+    nullVerbs(options.pairs, 0.6);
+    await onDevices(options, false);
+  });
+program
+  .command('quick')
+  .description('one pair of the most telling ones, to show that they work')
+  .addOption(deviceOption)
+  .addOption(hostOption)
+  .action(async (options: Options) => {
+    nullVerbs(1, 0.3);
+    await onDevices({ ...options, pairs: 1 }, true);
+  });
+program
+  .command('null-verbs')
+  .description('the boundary alone, on a device that costs nothing')
+  .addOption(pairsOption(5))
+  .action(({ pairs }: Options) => nullVerbs(pairs, 0.9));
+for (const [name, quick] of [
+  ['perf', false],
+  ['perf-quick', true],
+] as const) {
+  program
+    .command(name, { hidden: quick })
+    .description('bandwidth, rate and latency next to perftest and ibv_rc_pingpong')
+    .addOption(deviceOption)
+    .addOption(hostOption)
+    .addOption(pairsOption(5))
+    .action((options: Options) => onDevices(options, quick));
+}
+
+await program.parseAsync();

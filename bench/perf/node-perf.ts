@@ -1,0 +1,178 @@
+/**
+ * Our side of a comparison: what the programs of perftest do, over the library's batches.
+ *
+ *   node-perf server HOST CELL        prints its port, then serves one client
+ *   node-perf client HOST CELL PORT   prints an Outcome as JSON
+ *
+ * CELL is a {@link Cell} as JSON.
+ */
+import { once } from 'node:events';
+import { SendFlags } from '../../lib/index.ts';
+import { connect, type Endpoint, type LocalEnd, listen } from './endpoint.ts';
+import { bandwidthOutcome, type Cell, isLatency, latencyOutcome, type Outcome } from './options.ts';
+
+/** Messages that are not counted, as in perftest's latency tests. */
+const WARM_UP = 100;
+
+function check(status: number): void {
+  if (status !== 0) throw new Error(`a work request ended with the status ${status}`);
+}
+
+/** Posts lists of the cell's work request, [depth] in flight, and polls, until all are done; seconds. */
+function stream(end: Endpoint, cell: Cell): number {
+  const { qp, cq, slab, remote } = end;
+  const { size, iterations, depth, list, moderation, test } = cell;
+  const batch = qp.sendBatch;
+  const { addr } = slab;
+  const { lkey } = slab.mr;
+  let added = 0;
+  let done = 0;
+  const onRetired = (status: number): void => {
+    check(status);
+    done += 1;
+  };
+  const start = performance.now();
+  while (done < iterations) {
+    while (added < iterations && added - done + list <= depth) {
+      for (let i = 0; i < list; i += 1) {
+        added += 1;
+        const last = added % moderation === 0 || added === iterations;
+        const flags = last ? SendFlags.SIGNALED : 0;
+        if (test === 'write_bw') batch.write(addr, size, lkey, remote.addr, remote.rkey, flags);
+        else if (test === 'read_bw') batch.read(addr, size, lkey, remote.addr, remote.rkey, flags);
+        else batch.send(addr, size, lkey, flags);
+      }
+      batch.post(onRetired);
+    }
+    cq.poll();
+  }
+  return (performance.now() - start) / 1000;
+}
+
+/** Posts [count] receives of the cell's size, all to the same place. */
+function receive(end: LocalEnd, cell: Cell, count: number, onRetired: (status: number) => void): void {
+  const batch = end.qp.recvBatch;
+  const { addr, mr } = end.slab;
+  for (let i = 0; i < count; i += 1) batch.recv(addr + cell.size, cell.size, mr.lkey);
+  batch.post(onRetired);
+}
+
+/** The receiving end of send_bw: whatever arrives makes room for the next. */
+async function sink(end: LocalEnd, cell: Cell, posted: Promise<unknown>): Promise<void> {
+  let arrived = 0;
+  let again = 0;
+  const onRetired = (status: number): void => {
+    // The receives that are left over are flushed when the connection ends.
+    if (arrived === cell.iterations) return;
+    check(status);
+    arrived += 1;
+    again += 1;
+    if (again < cell.list) return;
+    const count = Math.min(again, end.qp.recvFree);
+    again -= count;
+    receive(end, cell, count, onRetired);
+  };
+  receive(end, cell, 2 * cell.depth, onRetired);
+  await posted;
+  while (arrived < cell.iterations) end.cq.poll();
+}
+
+/** Ping-pong of SENDs; the times of the round trips, in microseconds. Resolves when all have come. */
+class PingPong {
+  readonly times: number[] = [];
+  readonly #end: LocalEnd;
+  readonly #cell: Cell;
+  readonly #first: boolean;
+  readonly #total: number;
+  #sent = 0;
+  #received = 0;
+  #started = 0;
+  #finish: () => void = () => {};
+
+  constructor(end: LocalEnd, cell: Cell, first: boolean) {
+    this.#end = end;
+    this.#cell = cell;
+    this.#first = first;
+    this.#total = cell.iterations + WARM_UP;
+    receive(end, cell, cell.depth, this.#onReceived);
+  }
+
+  get over(): boolean {
+    return this.#received === this.#total && this.#sent === this.#total;
+  }
+
+  /** By polling (true), or by the events of the completion channel. */
+  async run(polling: boolean): Promise<void> {
+    const finished = new Promise<void>((resolve) => {
+      this.#finish = resolve;
+    });
+    if (this.#first) this.#send();
+    if (!polling) return finished;
+    while (!this.over) this.#end.cq.poll();
+  }
+
+  #send(): void {
+    const batch = this.#end.qp.sendBatch;
+    const { addr, mr } = this.#end.slab;
+    this.#started = performance.now();
+    this.#sent += 1;
+    batch.send(addr, this.#cell.size, mr.lkey, SendFlags.SIGNALED);
+    batch.post(check);
+  }
+
+  readonly #onReceived = (status: number): void => {
+    // The receives that are left over are flushed when the connection ends.
+    if (this.over) return;
+    check(status);
+    this.#received += 1;
+    receive(this.#end, this.#cell, 1, this.#onReceived);
+    if (this.#first && this.#received > WARM_UP) this.times.push((performance.now() - this.#started) * 1000);
+    if (this.#sent < this.#total) this.#send();
+    if (this.over) this.#finish();
+  };
+}
+
+function outcome(cell: Cell, seconds: number, times: readonly number[]): Outcome {
+  if (!isLatency(cell.test)) return bandwidthOutcome(cell.size, cell.iterations, seconds);
+  const typical = [...times].sort((a, b) => a - b)[times.length >> 1] ?? Number.NaN;
+  return latencyOutcome(typical / 2);
+}
+
+async function serve(host: string, cell: Cell): Promise<void> {
+  let work = Promise.resolve();
+  let accepted: () => void = () => {};
+  const ready = new Promise<void>((resolve) => {
+    accepted = resolve;
+  });
+  const before = (local: LocalEnd): void => {
+    if (cell.test === 'send_bw') work = sink(local, cell, ready);
+    if (isLatency(cell.test)) {
+      const game = new PingPong(local, cell, false);
+      work = ready.then(() => game.run(cell.test === 'send_lat'));
+    }
+  };
+  const end = await listen(host, cell, (port) => console.log(port), before);
+  const gone = once(end.id, 'disconnected');
+  accepted();
+  await work;
+  await gone;
+  end.close();
+}
+
+async function measure(host: string, cell: Cell, port: number): Promise<Outcome> {
+  let game: PingPong | undefined;
+  const end = await connect(host, port, cell, (local) => {
+    if (isLatency(cell.test)) game = new PingPong(local, cell, true);
+  });
+  let seconds = 0;
+  if (game === undefined) seconds = stream(end, cell);
+  else await game.run(cell.test === 'send_lat');
+  await end.id.disconnect();
+  end.close();
+  return outcome(cell, seconds, game?.times ?? []);
+}
+
+const [role, host = '', text = '{}', port] = process.argv.slice(2);
+const cell = JSON.parse(text) as Cell;
+if (role === 'server') await serve(host, cell);
+else console.log(JSON.stringify(await measure(host, cell, Number(port))));

@@ -132,4 +132,18 @@ for (const [name, quick] of [
     .action((options: Options) => onDevices(options, quick));
 }
 
+/** Programs of their own, run in softrdma with the arguments that follow their name. */
+for (const name of ['dma-thresholds', 'net-stream', 'net-http', 'transfer-ratio']) {
+  program
+    .command(name)
+    .description(`bench/${name}.ts, in softrdma; -- --help for its options`)
+    .argument('[args...]')
+    .allowUnknownOption()
+    .action((args: string[]) => {
+      const file = fileURLToPath(new URL(`${name}.js`, import.meta.url));
+      const list = [softrdma, '--', process.execPath, file, ...args];
+      process.exitCode = spawnSync(process.execPath, list, { stdio: 'inherit' }).status ?? 1;
+    });
+}
+
 await program.parseAsync();

@@ -218,12 +218,11 @@ describe.each(devices)('C programs over $name', ({ host }) => {
     const port = nextPort++;
     const script = resolve('test/device/net/rsocket-http.py');
     const program = start(python(), [script, host, String(port), directory], true);
-    const agent = new http.Agent({ keepAlive: false });
     for (const size of [0, 1000, 100_000_000]) {
       const body = pattern(size);
       writeFileSync(join(directory, 'body'), body);
       const socket = await connectTo(host, port, program);
-      const request = http.get({ agent, path: '/body', createConnection: () => socket });
+      const request = http.get({ path: '/body', createConnection: () => socket });
       const [response] = await once(request, 'response');
       expect(response.statusCode).toBe(200);
       expect(md5(await allOf(response))).toBe(md5(body));

@@ -281,7 +281,8 @@ describe('completion queues on rxe0', () => {
       };
       for (let i = 0; i < 64; i += 1) pair.server.qp.postRecv({ sges: sges(i) }, onReceived);
     });
-    const onSent = () => {
+    const onSent = (status: number) => {
+      expect(status).toBe(WcStatus.SUCCESS);
       if (sent < total) say();
     };
     const say = () => {

@@ -30,10 +30,20 @@ export function countReport(report: JsonReport | undefined, status: number): Cou
   };
 }
 
+function sum(a: Counts, b: Counts): Counts {
+  return { passed: a.passed + b.passed, failed: a.failed + b.failed, skipped: a.skipped + b.skipped };
+}
+
 /** The last line of `npm test`. */
 export function summary({ passed, failed, skipped }: Counts): string {
   return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`;
 }
+
+/**
+ * The suites of devices run one after the other, on a machine of soft devices of their own; with two such machines half of
+ * them run on either, for most of their time is spent waiting.
+ */
+const MACHINES = 2;
 
 /** The suite that runs the core's own tests, which have to be built. */
 const CORE_TESTS = 'test/device/native/core.test.ts';
@@ -45,17 +55,19 @@ function isWanted(file: string, patterns: readonly string[]): boolean {
 async function runSuite(project: Project, device: string, patterns: readonly string[]): Promise<Counts> {
   if (project === 'device' && isWanted(CORE_TESTS, patterns))
     for (const one of sanitizers) buildCoreTests(one);
-  const { report, status } = await runVitest(project, device, patterns);
-  return countReport(report, status);
+  const machines = project === 'device' && device === 'soft' && patterns.length === 0 ? MACHINES : 1;
+  const runs = Array.from({ length: machines }, async (_, i) => {
+    const shard = machines === 1 ? undefined : `${i + 1}/${machines}`;
+    const { report, status } = await runVitest(project, device, patterns, { shard });
+    return countReport(report, status);
+  });
+  return (await Promise.all(runs)).reduce(sum, { passed: 0, failed: 0, skipped: 0 });
 }
 
 async function main(patterns: readonly string[], options: { device: string; only?: Project }): Promise<void> {
-  const total: Counts = { passed: 0, failed: 0, skipped: 0 };
+  let total: Counts = { passed: 0, failed: 0, skipped: 0 };
   for (const project of options.only ? [options.only] : (['host', 'device'] as const)) {
-    const counts = await runSuite(project, options.device, patterns);
-    total.passed += counts.passed;
-    total.failed += counts.failed;
-    total.skipped += counts.skipped;
+    total = sum(total, await runSuite(project, options.device, patterns));
   }
   process.stdout.write(`${summary(total)}\n`);
   if (total.failed > 0 || total.passed === 0) process.exitCode = 1;

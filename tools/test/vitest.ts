@@ -21,6 +21,8 @@ export interface VitestOptions {
   readonly env?: NodeJS.ProcessEnv | undefined;
   /** What comes before the command that runs the devices' suites, such as env(1). */
   readonly prefix?: readonly string[] | undefined;
+  /** Which part of the files, of how many: '1/2'. */
+  readonly shard?: string | undefined;
 }
 
 const RESULTS = join(packageRoot, '.vitest-results');
@@ -35,15 +37,17 @@ export async function runVitest(
   project: Project,
   device: string,
   patterns: readonly string[],
-  { env = process.env, prefix = [] }: VitestOptions = {},
+  { env = process.env, prefix = [], shard }: VitestOptions = {},
 ): Promise<{ report: JsonReport | undefined; status: number }> {
   mkdirSync(RESULTS, { recursive: true });
-  const file = join(RESULTS, `${project}.json`);
+  const part = shard === undefined ? '' : `-${shard.replace('/', '-of-')}`;
+  const file = join(RESULTS, `${project}${part}.json`);
   rmSync(file, { force: true });
   const vitest = [
     join(packageRoot, 'node_modules/vitest/vitest.mjs'),
     ...['run', '--project', project, '--passWithNoTests'],
     ...['--reporter=default', '--reporter=json', `--outputFile.json=${file}`],
+    ...(shard === undefined ? [] : [`--shard=${shard}`]),
     ...patterns,
   ];
   const softrdma = [

@@ -87,7 +87,7 @@ describe.each(devices)('rows on $name', ({ name }) => {
     [1, 'inline', ['send', 'write'], () => inForeign([10, 20])],
     [5, 'single', all, () => inArena(block, [9001])],
     [6, 'multi', siw ? ['send', 'recv', 'write'] : all, () => inArena(block, [5000, 1, 700])],
-    [7, 'chain', ['write', 'read'], () => inArena(block, [5000, 1, 700, 33, 20_000, 5, 900])],
+    [7, 'chain', ['write', 'read'], () => inArena(block, [5000, 1, 700, 33, 60_000, 5, 900])],
     // More than the send queue takes as a chain, and more than is worth copying.
     [8, 'linear', all, () => inPages(block, pages)],
     [10, 'bounce', all, () => inForeign([5000, 1, 700])],

@@ -133,7 +133,7 @@ for (const [name, quick] of [
 }
 
 /** Programs of their own, run in softrdma with the arguments that follow their name. */
-for (const name of ['dma-thresholds', 'net-stream', 'net-http', 'transfer-ratio']) {
+for (const name of ['dma-thresholds', 'net-stream', 'net-http', 'kv', 'nvme-target', 'transfer-ratio']) {
   program
     .command(name)
     .description(`bench/${name}.ts, in softrdma; -- --help for its options`)

@@ -142,7 +142,9 @@ describe('two machines', () => {
     await b.link('rxe0', { loss: 100 });
     expect((await rpingClient(2000)).timedOut).toBe(true);
     await b.link('rxe0', { loss: 5 });
-    expect(await rping('rxe0', 20)).toEqual([0, 0]);
+    const [client] = await rping('rxe0', 20);
+    expect(client).toBe(0);
+    // The client's goodbye is one frame, which may be lost too: its server then waits in vain.
     await b.link('rxe0', 'clear');
   });
 

@@ -2,6 +2,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
 
+/**
+ * Devices, both ends of every connection and C programs share the processors of emulated machines: what the scheduler does to
+ * the other end is not the test's. The report shows who needed it: "(retry x1)".
+ */
+const RETRIES = 1;
+
 export default defineConfig({
   // Not in node_modules: suites also run where the package is read-only.
   cacheDir: join(tmpdir(), 'node-rdma-vitest'),
@@ -13,6 +19,7 @@ export default defineConfig({
           name: 'host',
           include: ['test/unit/**/*.test.ts', 'test/softrdma/**/*.test.ts'],
           pool: 'forks',
+          retry: RETRIES,
           testTimeout: 60_000,
           hookTimeout: 60_000,
         },
@@ -26,9 +33,7 @@ export default defineConfig({
           pool: 'forks',
           fileParallelism: false,
           execArgv: ['--expose-gc'],
-          // Devices, both ends of every connection and C programs share the processors of one emulated machine: what the
-          // scheduler does to the other end is not the test's. The report shows who needed it: "(retry x1)".
-          retry: 1,
+          retry: RETRIES,
           testTimeout: 60_000,
           hookTimeout: 60_000,
         },

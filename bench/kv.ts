@@ -6,9 +6,9 @@
  */
 import { pathToFileURL } from 'node:url';
 import { Command } from 'commander';
+import { spawnServer } from '../examples/common/server-process.ts';
 import { KvClient } from '../examples/kv/client.ts';
 import { NetClient } from '../examples/kv/net.ts';
-import { spawnServer } from '../examples/kv/spawn-server.ts';
 import { benchKeys, type Gettable, type Measured, measureGets } from '../examples/kv/workload.ts';
 
 /** What is measured. */
@@ -73,7 +73,7 @@ export async function run(options: Partial<KvBenchOptions> = {}): Promise<KvBenc
   const settings = { ...KV_BENCH_DEFAULTS, ...options };
   const { device, sizes, depth, keys, rounds, seconds } = settings;
   const host = settings.host ?? softAddress(device);
-  const server = await spawnServer(host, PORT, ['--net', String(NET_PORT)]);
+  const server = await spawnServer('kv', ['--host', host, '--port', String(PORT), '--net', String(NET_PORT)]);
   const reader = await KvClient.connect({ host, port: PORT, device });
   const asker = await KvClient.connect({ host, port: PORT, device, oneSided: false });
   const net = await NetClient.connect(host, NET_PORT);

@@ -9,12 +9,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
+import { spawnServer } from '../examples/common/server-process.ts';
 import { FileClient, type TransferResult } from '../examples/file-transfer/client.ts';
 import type { HashTime } from '../examples/file-transfer/protocol.ts';
 import { makeRandomFile } from '../examples/file-transfer/random-file.ts';
 import { hasRcopy, run, startRcopy } from '../examples/file-transfer/rcopy.ts';
 import { RdmaLink } from '../examples/file-transfer/rdma-link.ts';
-import { spawnServer } from '../examples/file-transfer/spawn-server.ts';
 import { memoryWrite } from './memory-write.ts';
 
 interface Options {
@@ -59,7 +59,7 @@ async function measure(options: Options): Promise<void> {
   const file = join(directory, 'file');
   await makeRandomFile(file, Number(size) * MiB);
   const limits = ['--chunk', String(Number(chunk) * 1024), '--depth', depth];
-  const server = await spawnServer(directory, host, 7473, limits);
+  const server = await spawnServer('file-transfer', [directory, '--host', host, '--port', '7473', ...limits]);
   const rcopy = hasRcopy() ? startRcopy(host, 7427) : undefined;
   const results: Record<string, number[]> = {};
   const note = (name: string, rate: number): void => {
@@ -85,7 +85,7 @@ async function measure(options: Options): Promise<void> {
     }
   } finally {
     rcopy?.close();
-    await server.close();
+    await server.end();
     await rm(directory, { recursive: true });
   }
   print(device, options, results);

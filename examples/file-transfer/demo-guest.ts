@@ -4,13 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
+import { spawnServer } from '../common/server-process.ts';
 import { FileClient, type TransferResult } from './client.ts';
 import { createProgress, describeCounters, formatRate } from './progress.ts';
 import { makeRandomFile } from './random-file.ts';
 import { hasRcopy, startRcopy } from './rcopy.ts';
 import { RdmaLink } from './rdma-link.ts';
 import { DEFAULT_LIMITS } from './server.ts';
-import { spawnServer } from './spawn-server.ts';
 import { formatTable } from './table.ts';
 
 interface Options {
@@ -78,7 +78,7 @@ async function demonstrate(
   report: Report,
 ): Promise<void> {
   const file = join(directory, 'file');
-  const server = await spawnServer(directory, address, PORT);
+  const server = await spawnServer('file-transfer', [directory, '--host', address, '--port', String(PORT)]);
   try {
     const link = await RdmaLink.connect({ host: address, port: PORT }, DEFAULT_LIMITS);
     const device = link.device;
@@ -92,11 +92,11 @@ async function demonstrate(
       ? await compare(device, address, file, join(directory, 'copied'))
       : undefined;
     report.rows.push(row(device, 'put (RDMA READ)', put, rcopy), row(device, 'get (RDMA WRITE)', get, rcopy));
-    await server.close();
+    await server.end();
     const [, counters] = /: closed; (.*)/.exec(server.output()) ?? [];
     report.counters.push(`${device} server: ${counters}`);
   } finally {
-    await server.close();
+    await server.end();
     for (const name of ['stored', 'fetched', 'copied']) await rm(join(directory, name), { force: true });
   }
 }

@@ -15,24 +15,24 @@ import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { ServerProcess } from '../../../examples/common/server-process.ts';
 import { FileClient } from '../../../examples/file-transfer/client.ts';
 import { Status } from '../../../examples/file-transfer/protocol.ts';
 import { RdmaLink } from '../../../examples/file-transfer/rdma-link.ts';
-import type { ServerProcess } from '../../../examples/file-transfer/spawn-server.ts';
 import { CmId } from '../../../lib/index.ts';
 import { devices } from '../helpers/devices.ts';
 
 const MiB = 1024 * 1024;
 const limits = { chunkBytes: MiB, depth: 8 };
-const examples = resolve('dist/examples/file-transfer');
+const built = resolve('dist/examples');
 const sizes = [0, 1, 4095, 4097, MiB - 1, MiB, MiB + 1, 40 * MiB + 3];
 /** The largest size is five times the memory that the window has. */
 const BIG = 192 * MiB;
 
 // Server processes run from dist, so the function that starts them comes from there too.
 const { spawnServer } = (await import(
-  pathToFileURL(join(examples, 'spawn-server.js')).href
-)) as typeof import('../../../examples/file-transfer/spawn-server.ts');
+  pathToFileURL(join(built, 'common/server-process.js')).href
+)) as typeof import('../../../examples/common/server-process.ts');
 
 let nextPort = 7500;
 
@@ -45,7 +45,7 @@ function command(args: readonly string[]): {
   child: ChildProcess;
   done: Promise<{ status: number | null; output: string }>;
 } {
-  const child = spawn(process.execPath, [join(examples, 'cli.js'), ...args], {
+  const child = spawn(process.execPath, [join(built, 'file-transfer/cli.js'), ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let output = '';
@@ -69,6 +69,8 @@ async function until(condition: () => boolean, what: string): Promise<void> {
 }
 
 describe.each(devices)('file transfer over $name', ({ host }) => {
+  const serve = (directory: string, port: number) =>
+    spawnServer('file-transfer', [directory, '--host', host, '--port', String(port)]);
   let base: string;
   let root: string;
   let local: string;
@@ -86,11 +88,11 @@ describe.each(devices)('file transfer over $name', ({ host }) => {
     mkdirSync(join(root, 'directory'), { recursive: true });
     mkdirSync(local);
     port = nextPort++;
-    server = await spawnServer(root, host, port);
+    server = await serve(root, port);
   });
 
   afterAll(async () => {
-    expect(await server.close()).toBe(0);
+    expect(await server.end()).toBe(0);
     rmSync(base, { recursive: true });
   });
 
@@ -248,7 +250,7 @@ describe.each(devices)('file transfer over $name', ({ host }) => {
     'a server that is killed in the middle of a %s is reported at once',
     async (way) => {
       const own = nextPort++;
-      const victim = await spawnServer(root, host, own);
+      const victim = await serve(root, own);
       const path = join(way === 'get' ? root : local, 'big');
       writeFileSync(path, Buffer.alloc(BIG, 7));
       const client = new FileClient(await RdmaLink.connect({ host, port: own }, limits));

@@ -6,16 +6,16 @@ import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { ServerProcess } from '../../../examples/common/server-process.ts';
 import { KvClient } from '../../../examples/kv/client.ts';
-import type { ServerProcess } from '../../../examples/kv/spawn-server.ts';
 import { devices } from '../helpers/devices.ts';
 import { makeValue, sequenceOf } from './kv-values.ts';
 
-const built = resolve('dist/examples/kv');
+const built = resolve('dist/examples');
 // Server processes run from dist, so the function that starts them comes from there too.
 const { spawnServer } = (await import(
-  pathToFileURL(join(built, 'spawn-server.js')).href
-)) as typeof import('../../../examples/kv/spawn-server.ts');
+  pathToFileURL(join(built, 'common/server-process.js')).href
+)) as typeof import('../../../examples/common/server-process.ts');
 
 const MEMORY = ['--memory', '16m'];
 let nextPort = 7480;
@@ -42,7 +42,7 @@ interface Output {
 
 /** Runs the command; [input] is its standard input. */
 async function kv(args: readonly string[], input: string | Buffer = ''): Promise<Output> {
-  const child = spawn(process.execPath, [join(built, 'cli.js'), ...args]);
+  const child = spawn(process.execPath, [join(built, 'kv/cli.js'), ...args]);
   const stdout: Buffer[] = [];
   let stderr = '';
   child.stdout.on('data', (data: Buffer) => stdout.push(data));
@@ -60,7 +60,7 @@ describe.each(devices)(
   { timeout: 180_000 },
   ({ name, host }) => {
     const serve = async (port: number, options: readonly string[] = []): Promise<ServerProcess> => {
-      const server = await spawnServer(host, port, [...MEMORY, ...options]);
+      const server = await spawnServer('kv', ['--host', host, '--port', String(port), ...MEMORY, ...options]);
       servers.push(server);
       return server;
     };
@@ -104,7 +104,7 @@ describe.each(devices)(
 
     it('shows its counters in place on a terminal', async () => {
       const port = nextPort++;
-      const command = `${process.execPath} ${join(built, 'cli.js')} serve --host ${host} --port ${port} --interval 0.1`;
+      const command = `${process.execPath} ${join(built, 'kv/cli.js')} serve --host ${host} --port ${port} --interval 0.1`;
       // script(1) runs a command on a terminal of its own.
       const child = spawn('script', ['-qec', `stty cols 80; exec ${command}`, '/dev/null']);
       let output = '';

@@ -235,7 +235,7 @@ describe.each(devices)('the key-value store over $name', ({ name, host }) => {
     const server = await serve();
     await expect(KvClient.connect({ host, port: server.port, device: 'no-such' })).rejects.toMatchObject({
       code: 'ERR_KV_INVALID',
-      message: `${host} is reached through ${name}, not no-such`,
+      message: `${host} is reached through ${name}, not no-such; give another address or device`,
     });
   });
 

@@ -1,4 +1,4 @@
-/** Starts a server as a process of its own; for the demonstration, the benchmark and the tests. */
+/** Starts an example's server as a process of its own; for demonstrations, benchmarks and tests. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
@@ -8,22 +8,21 @@ export interface ServerProcess {
   readonly child: ChildProcess;
   /** What it has printed. */
   output(): string;
-  /** Ends it as Ctrl-C does and resolves with its exit status (null when a signal ended it). */
-  close(): Promise<number | null>;
+  /** Ends it with a signal, by default as Ctrl-C does. @returns its exit status, null when the signal ended it */
+  end(signal?: NodeJS.Signals): Promise<number | null>;
 }
 
-/** Resolves when the server listens. `options` are further arguments of the command. */
+/** Resolves when `examples/<example>/cli.js serve` with these arguments says that it is serving. */
 export async function spawnServer(
-  directory: string,
-  host: string,
-  port: number,
-  options: readonly string[] = [],
+  example: 'kv' | 'file-transfer',
+  options: readonly string[],
 ): Promise<ServerProcess> {
-  const command = fileURLToPath(new URL('./cli.js', import.meta.url));
-  const args = [command, 'serve', directory, '--host', host, '--port', String(port), ...options];
-  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const command = fileURLToPath(new URL(`../${example}/cli.js`, import.meta.url));
+  const child = spawn(process.execPath, [command, 'serve', ...options], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let output = '';
-  const exited = once(child, 'exit') as Promise<[number | null]>;
+  const exited = once(child, 'close') as Promise<[number | null]>;
   await new Promise<void>((resolve, reject) => {
     const onData = (data: Buffer): void => {
       output += data.toString();
@@ -40,8 +39,8 @@ export async function spawnServer(
   return {
     child,
     output: () => output,
-    async close() {
-      child.kill('SIGINT');
+    async end(signal = 'SIGINT') {
+      child.kill(signal);
       return (await exited)[0];
     },
   };

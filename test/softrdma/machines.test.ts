@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { DeviceName, Machine } from '../../tools/softrdma/index.ts';
 import { machines } from '../../tools/softrdma/index.ts';
@@ -87,6 +88,20 @@ describe('two machines', () => {
     expect((await a.run('echo', ['through'])).stdout).toBe('through\n');
     noisy.kill('SIGKILL');
     await noisy.exited;
+  });
+
+  it('tell of the end of a command whose output nobody reads', async () => {
+    const noisy = a.spawn('sh', ['-c', 'yes']);
+    // Until its windows are full and it stands still.
+    let before = -1;
+    await eventually(async () => {
+      const grown = noisy.stdout.readableLength > before;
+      before = noisy.stdout.readableLength;
+      await sleep(200);
+      return !grown && before > 0;
+    }, 30_000);
+    noisy.kill('SIGKILL');
+    expect(await noisy.exited).toEqual({ status: null, signal: 'SIGKILL' });
   });
 
   it('can be killed: the survivor notices, and the dead one comes back', async () => {

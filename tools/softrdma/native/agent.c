@@ -28,6 +28,7 @@
 #include "helper.h"
 
 #define WINDOW (256 * 1024) /* output bytes in flight per stream; OUTPUT_WINDOW in protocol.ts */
+#define PIPE_BYTES (64 * 1024) /* what a pipe holds, pipe(7) */
 #define QUEUE_LIMIT (64 * 1024)
 #define CHUNK 16384
 #define FRAME_LIMIT (16u << 20)
@@ -238,9 +239,9 @@ static int collect(struct process *p, int stream) {
 /* What was written before the exit is delivered before the news of the exit. */
 static void finish(struct process *p) {
   for (int stream = 0; stream < 2; stream++) {
-    if (p->out[stream] >= 0 && p->window[stream] <= 0) return;
+    /* A pipe's content is bounded, and an end that nobody reads of must not be kept from whoever waits for it. */
+    p->window[stream] += PIPE_BYTES;
     while (collect(p, stream)) {
-      if (p->window[stream] <= 0) return;
     }
   }
   unsigned char result[2] = {WIFSIGNALED(p->status), WIFSIGNALED(p->status) ? WTERMSIG(p->status) : WEXITSTATUS(p->status)};

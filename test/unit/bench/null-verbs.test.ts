@@ -8,7 +8,9 @@ const compiled = (path: string): string => fileURLToPath(new URL(`../../../dist/
 let nullVerbs: NullVerbs;
 
 function run(file: string, ...args: string[]): string {
-  const env = { ...process.env, LD_PRELOAD: nullVerbs.library };
+  // A sanitizer's runtime, where there is one, has to come first.
+  const LD_PRELOAD = [process.env.LD_PRELOAD, nullVerbs.library].filter(Boolean).join(' ');
+  const env = { ...process.env, LD_PRELOAD };
   return execFileSync(file, args, { env, encoding: 'utf8' });
 }
 

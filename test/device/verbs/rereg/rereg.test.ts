@@ -81,7 +81,8 @@ describe.each(devices)('rereg on $name, by a fake of ibv_rereg_mr', ({ name }) =
     const child = spawn(process.execPath, [program, name, scenario], {
       env: {
         ...process.env,
-        LD_PRELOAD: join(directory, 'fake.so'),
+        // A sanitizer's runtime, where there is one, has to come first.
+        LD_PRELOAD: [process.env.LD_PRELOAD, join(directory, 'fake.so')].filter(Boolean).join(' '),
         FAKE_REREG: String(answer),
         FAKE_REREG_MS: '100',
       },

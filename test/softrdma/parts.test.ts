@@ -9,7 +9,7 @@ import { guestConfig, shellQuote } from '../../tools/softrdma/guest-config.ts';
 import { isNoExec, memoryDir, parseMemory } from '../../tools/softrdma/memory.ts';
 import { cacheDir, projectDir } from '../../tools/softrdma/paths.ts';
 import { encodeFrame, FrameDecoder, LineWriter } from '../../tools/softrdma/protocol.ts';
-import { countReport, summary } from '../../tools/test/run.ts';
+import { countReport, summary } from '../../tools/test/suite.ts';
 import { temporary } from './helpers.ts';
 
 describe('set-up', () => {

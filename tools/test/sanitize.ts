@@ -8,8 +8,8 @@ import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../softrdma/paths.ts';
 import { addressAddon, buildAddressAddon, buildCoreTests, sanitizers } from './native.ts';
-import { type Counts, countReport, summary } from './run.ts';
-import { type Project, runVitest } from './vitest.ts';
+import { type Counts, NONE, runSome, runWhole, sum, summary } from './suite.ts';
+import type { VitestOptions } from './vitest.ts';
 
 /** What a sanitizer has to say comes here, whichever process or thread it is in. */
 const REPORTS = join(packageRoot, '.vitest-results', 'sanitize');
@@ -43,7 +43,7 @@ function addressEnvironment(leaks: boolean): Record<string, string> {
   };
 }
 
-/** The same as a command that what follows is run by: for a machine that has an environment of its own. */
+/** The same as a command that what follows is run by. */
 function addressCommand(leaks: boolean): string[] {
   return ['env', ...Object.entries(addressEnvironment(leaks)).map(([name, value]) => `${name}=${value}`)];
 }
@@ -83,31 +83,31 @@ function huntLeaks(): Counts {
   return counts;
 }
 
+/** The devices' machine has an environment of its own. */
+const ON_DEVICES: VitestOptions = { prefix: addressCommand(false) };
+
+async function runEverything(): Promise<Counts[]> {
+  sanitizers.forEach(buildCoreTests);
+  const env = { ...process.env, ...addressEnvironment(false) };
+  return [
+    // Not with the runtime of another sanitizer in the process.
+    await runSome('device', 'soft', [...PATIENCE, CORE_TESTS]),
+    // test/softrdma is about the machine, not about the addon.
+    await runSome('host', 'soft', [...PATIENCE, 'test/unit/'], { env }),
+    huntLeaks(),
+    await runWhole('device', 'soft', [...PATIENCE, `--exclude=${CORE_TESTS}**`], ON_DEVICES),
+  ];
+}
+
 async function main(patterns: readonly string[]): Promise<void> {
   rmSync(REPORTS, { recursive: true, force: true });
   mkdirSync(REPORTS, { recursive: true });
   buildAddressAddon();
-  const total: Counts = { passed: 0, failed: 0, skipped: 0 };
-  const add = (counts: Counts) => {
-    for (const key of ['passed', 'failed', 'skipped'] as const) total[key] += counts[key];
-  };
-  const suite = async (project: Project, files: readonly string[], address = true) => {
-    const onDevice = address && project === 'device';
-    const { report, status } = await runVitest(project, 'soft', [...PATIENCE, ...files], {
-      env: address && !onDevice ? { ...process.env, ...addressEnvironment(false) } : process.env,
-      prefix: onDevice ? addressCommand(false) : [],
-    });
-    add(countReport(report, status));
-  };
-  if (patterns.length === 0) {
-    for (const sanitizer of sanitizers) buildCoreTests(sanitizer);
-    // Not with the runtime of another sanitizer in the process.
-    await suite('device', [CORE_TESTS], false);
-    // test/softrdma is about the machine, not about the addon.
-    await suite('host', ['test/unit/']);
-    add(huntLeaks());
-  }
-  await suite('device', patterns.length > 0 ? patterns : [`--exclude=${CORE_TESTS}**`]);
+  const counts =
+    patterns.length > 0
+      ? [await runSome('device', 'soft', [...PATIENCE, ...patterns], ON_DEVICES)]
+      : await runEverything();
+  const total = counts.reduce(sum, NONE);
   const reports = readdirSync(REPORTS).sort();
   for (const name of reports) {
     process.stdout.write(`\n===== ${name}\n${readFileSync(join(REPORTS, name), 'utf8')}`);

@@ -9,7 +9,7 @@ import { guestConfig, shellQuote } from '../../tools/softrdma/guest-config.ts';
 import { isNoExec, memoryDir, parseMemory } from '../../tools/softrdma/memory.ts';
 import { cacheDir, projectDir } from '../../tools/softrdma/paths.ts';
 import { encodeFrame, FrameDecoder, LineWriter } from '../../tools/softrdma/protocol.ts';
-import { countReport, summary } from '../../tools/test/suite.ts';
+import { countReport, hiddenFailures, summary } from '../../tools/test/suite.ts';
 import { temporary } from './helpers.ts';
 
 describe('set-up', () => {
@@ -136,6 +136,16 @@ describe('the count of tests', () => {
     expect(countReport(report, 0)).toEqual({ passed: 5, failed: 0, skipped: 2 });
     expect(summary({ passed: 5, failed: 0, skipped: 2 })).toBe('5 passed, 0 failed, 2 skipped');
     expect(summary({ passed: 5, failed: 1, skipped: 0 })).toBe('5 passed, 1 failed');
+  });
+
+  it('names what a second attempt hid', () => {
+    const tests = [
+      { fullName: 'steady', status: 'passed', meta: {}, failureMessages: [] },
+      { fullName: 'moody', status: 'passed', meta: {}, failureMessages: ['expected 1 to be 2\n    at file'] },
+      { fullName: 'broken', status: 'failed', meta: {}, failureMessages: ['no'] },
+    ];
+    const lines = hiddenFailures({ ...report, testResults: [{ status: 'passed', assertionResults: tests }] });
+    expect(lines).toEqual(['tried again: moody: expected 1 to be 2']);
   });
 
   it('has a failure for whatever went wrong without being counted', () => {

@@ -25,6 +25,16 @@ export function countReport(report: JsonReport | undefined, status: number): Cou
   };
 }
 
+/** A line for every test that passed only when it was tried again: what was wrong the first time. */
+export function hiddenFailures(report: JsonReport): string[] {
+  return report.testResults
+    .flatMap((file) => file.assertionResults)
+    .filter(({ status, failureMessages = [] }) => status === 'passed' && failureMessages.length > 0)
+    .map(
+      ({ fullName, failureMessages }) => `tried again: ${fullName}: ${failureMessages![0]!.split('\n')[0]}`,
+    );
+}
+
 export function sum(a: Counts, b: Counts): Counts {
   return { passed: a.passed + b.passed, failed: a.failed + b.failed, skipped: a.skipped + b.skipped };
 }
@@ -64,5 +74,6 @@ export async function runSome(
   options: VitestOptions = {},
 ): Promise<Counts> {
   const { report, status } = await runVitest(project, device, args, options);
+  for (const line of report ? hiddenFailures(report) : []) process.stdout.write(`${line}\n`);
   return countReport(report, status);
 }

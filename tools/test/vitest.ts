@@ -13,7 +13,16 @@ export interface JsonReport {
   numFailedTests: number;
   numPendingTests: number;
   numTodoTests: number;
-  testResults: { status: string; assertionResults: { fullName: string; status: string; meta: unknown }[] }[];
+  testResults: { status: string; assertionResults: TestReport[] }[];
+}
+
+/** What is used of the report on one test. */
+export interface TestReport {
+  fullName: string;
+  status: string;
+  meta: unknown;
+  /** Of a test that passed: why it had to be tried again. */
+  failureMessages?: string[];
 }
 
 /** Options of {@link runVitest}. */

@@ -35,9 +35,9 @@ export const layout = {
     qp_num: 8,
     src_qp: 9,
     pkey_index: 10,
-    slid: 11,
-    sl: 12,
-    reserved: 13,
+    path: 11,
+    implied: 12,
+    head: 13,
     timestamp_lo: 14,
     timestamp_hi: 15,
     words: 16,
@@ -49,6 +49,9 @@ export const layout = {
 
 /** Words of the record that describes a failed post. */
 export const POST_STATUS_WORDS = layout.postStatus.words;
+
+/** Says in num_sge that the only SGE is in the slot itself, where an opcode's operands would be. */
+export const SGE_IN_SLOT = 0xffff_ffff;
 
 /** Bit of a completion's queue word that tells a receive queue from a send queue. */
 export const RECEIVE_QUEUE_BIT = 0x8000_0000;

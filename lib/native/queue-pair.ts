@@ -14,6 +14,8 @@ export interface QueuePairAddon {
   attachRings(qp: number, send: Uint8Array, recv: Uint8Array): void;
   postSend(qp: number, first: number, count: number): number;
   postRecv(qp: number, first: number, count: number): number;
+  skipPosts(qp: number, receive: boolean, count: number): void;
+  retireSkipped(qp: number, receive: boolean, seq: number): number | undefined;
   queryQpState(qp: number): number;
   qpToError(qp: number): void;
   modifyQp(qp: number, attr: NativeQpAttr, mask: number): void;

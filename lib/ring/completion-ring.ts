@@ -74,17 +74,17 @@ export class CompletionRing {
 
   /** Local identifier of the sender (UD, InfiniBand). */
   slid(index: number): number {
-    return this.words[index * C.words + C.slid] as number;
+    return (this.words[index * C.words + C.path] as number) >>> 16;
   }
 
   /** Service level (UD). */
   sl(index: number): number {
-    return (this.words[index * C.words + C.sl] as number) & 0xff;
+    return (this.words[index * C.words + C.path] as number) & 0xff;
   }
 
   /** Low bits of the local identifier that the datagram was sent to (UD, InfiniBand). */
   dlidPathBits(index: number): number {
-    return (this.words[index * C.words + C.sl] as number) >>> 8;
+    return ((this.words[index * C.words + C.path] as number) >>> 8) & 0xff;
   }
 
   /** Low word of the raw device clock, of a queue with timestamps. */

@@ -4,7 +4,7 @@
  * the number is its generation.
  */
 import type { NativeQueueLimits } from '../addon.ts';
-import { layout } from '../layout.ts';
+import { layout, SGE_IN_SLOT } from '../layout.ts';
 
 const WR = layout.workRequest;
 const SGE = layout.sge;
@@ -18,13 +18,17 @@ const {
   opcode: OPCODE,
   send_flags: SEND_FLAGS,
   num_sge: NUM_SGE,
-  inline_length: INLINE_LENGTH,
   imm_data: IMM_DATA,
   rkey: RKEY,
   remote_addr_lo: REMOTE_ADDR_LO,
   remote_addr_hi: REMOTE_ADDR_HI,
+  arg_lo: SGE_ADDR_LO,
+  arg_hi: SGE_ADDR_HI,
+  arg2_lo: SGE_LENGTH,
+  arg2_hi: SGE_LKEY,
 } = layout.workRequest;
-const { addr_lo: ADDR_LO, addr_hi: ADDR_HI, length: LENGTH, lkey: LKEY } = layout.sge;
+/** The same number as SGE_IN_SLOT, for signed words. */
+const IN_SLOT = SGE_IN_SLOT | 0;
 
 /**
  * Called once for every work request, when it is retired.
@@ -37,10 +41,8 @@ const { addr_lo: ADDR_LO, addr_hi: ADDR_HI, length: LENGTH, lkey: LKEY } = layou
  */
 export type OnRetired = (status: number, byteLen: number, wc: number, slot: number) => void;
 
-const DONE = 0;
-const UNSIGNALLED = 1;
-const SIGNALLED = 2;
-const IBV_SEND_SIGNALED = 2;
+/** Stands for no callback where another would be meant otherwise. */
+const nobody: OnRetired = () => {};
 
 /**
  * Slots, SGEs and inline areas of one queue. Not for users: QueuePair checks what goes in.
@@ -52,15 +54,17 @@ export class WorkRing {
   readonly memory: Uint8Array;
   readonly limits: NativeQueueLimits;
   readonly #words: Uint32Array;
+  /** The same words as signed numbers: storing those is cheaper. */
+  readonly #signed: Int32Array;
   readonly #sgeBase: number;
   /** Words of a slot's SGEs. */
   readonly #sgeWords: number;
   readonly #inlineBase: number;
   readonly #mask: number;
-  /** The callback of batches: most of them have the same. */
-  lasting: OnRetired | null = null;
+  /** Whom to tell of a work request, by slot; null: {@link #lasting}. */
   readonly #retired: (OnRetired | null)[];
-  readonly #states: Uint8Array;
+  /** The callback that one batch after the other is posted with, so that nothing is stored for any of them. */
+  #lasting: OnRetired | null = null;
   #head = 0;
   #tail = 0;
   #added = 0;
@@ -71,11 +75,11 @@ export class WorkRing {
     const buffer = new SharedArrayBuffer(limits.ringBytes);
     this.memory = new Uint8Array(buffer);
     this.#words = new Uint32Array(buffer, 0, limits.ringBytes >>> 2);
+    this.#signed = new Int32Array(buffer, 0, limits.ringBytes >>> 2);
     this.#sgeBase = limits.capacity * WR.words;
     this.#sgeWords = limits.maxSge * SGE.words;
     this.#inlineBase = (this.#sgeBase + limits.capacity * this.#sgeWords) * 4;
     this.#mask = limits.capacity - 1;
-    this.#states = new Uint8Array(limits.capacity);
     this.#retired = new Array<OnRetired | null>(limits.capacity).fill(null);
   }
 
@@ -156,22 +160,20 @@ export class WorkRing {
     ) {
       return -1;
     }
-    const words = this.#words;
+    const words = this.#signed;
     const slot = (this.#tail + added) & this.#mask;
     const wr = slot * WR_WORDS;
     words[wr + OPCODE] = opcode;
     words[wr + SEND_FLAGS] = flags;
-    words[wr + NUM_SGE] = 1;
-    words[wr + INLINE_LENGTH] = 0;
+    words[wr + NUM_SGE] = IN_SLOT;
     words[wr + IMM_DATA] = immData;
     words[wr + RKEY] = rkey;
     words[wr + REMOTE_ADDR_LO] = remoteLo;
     words[wr + REMOTE_ADDR_HI] = remoteHi;
-    const sge = this.#sgeBase + slot * this.#sgeWords;
-    words[sge + ADDR_LO] = addrLo;
-    words[sge + ADDR_HI] = addrHi;
-    words[sge + LENGTH] = length;
-    words[sge + LKEY] = lkey;
+    words[wr + SGE_ADDR_LO] = addrLo;
+    words[wr + SGE_ADDR_HI] = addrHi;
+    words[wr + SGE_LENGTH] = length;
+    words[wr + SGE_LKEY] = lkey;
     this.#added = added + 1;
     return slot;
   }
@@ -239,59 +241,70 @@ export class WorkRing {
 
   /** Takes note that the next [count] work requests are on their way, and whom to tell when one is retired. */
   posted(count: number, retired: OnRetired | null): void {
-    const words = this.#words;
     const mask = this.#mask;
     const tail = this.#tail;
-    const callbacks = this.#retired;
-    const states = this.#states;
-    for (let i = 0; i < count; i += 1) {
-      const slot = (tail + i) & mask;
-      // The addon has added SIGNALED where the queue pair or the device wants it.
-      const flags = words[slot * WR_WORDS + SEND_FLAGS] as number;
-      // Most often it is there already, and a store of an object costs more than a compare.
-      if (callbacks[slot] !== retired) callbacks[slot] = retired;
-      states[slot] = (flags & IBV_SEND_SIGNALED) !== 0 ? SIGNALLED : UNSIGNALLED;
-    }
+    for (let i = 0; i < count; i += 1) this.#retired[(tail + i) & mask] = retired ?? nobody;
     this.#tail = (tail + count) | 0;
   }
 
+  /** As {@link posted}, for a callback that most likely comes again. */
+  postedBatch(count: number, retired: OnRetired | null): void {
+    if (this.#head === this.#tail) this.#lasting = retired;
+    if (retired === this.#lasting) this.#tail = (this.#tail + count) | 0;
+    else this.posted(count, retired);
+  }
+
   /**
-   * Retires [seq], which completed with [status], after the unsignalled ones just before it: they brought no error, so
-   * they were carried out. Signalled ones before it have completions of their own, which may come later (siw).
+   * Retires [seq], which completed with [status], after the [implied] ones just before it: they brought no error, so they
+   * were carried out. [head] is the oldest that is still in flight then. What is retired makes room before it is told.
    */
-  complete(seq: number, status: number, byteLen: number, wc: number): void {
-    if (seq !== this.#head) this.#retireBefore(seq);
+  complete(seq: number, status: number, byteLen: number, wc: number, implied: number, head: number): void {
+    let before = (seq - implied) | 0;
+    if (before !== this.#head) {
+      this.#completeEarly(before, seq, status, byteLen, wc);
+      return;
+    }
+    for (; before !== seq; before = (before + 1) | 0) {
+      this.#head = (before + 1) | 0;
+      this.#retire(before, 0, 0, -1);
+    }
+    // Those after it that had completed early.
+    for (let done = (seq + 1) | 0; done !== head; done = (done + 1) | 0)
+      this.#retired[done & this.#mask] = null;
+    this.#head = head;
     this.#retire(seq, status, byteLen, wc);
   }
 
   /** Retires everything with [status]. */
   retireAll(status: number): void {
-    while (this.#head !== this.#tail) this.#retire(this.#head, status, 0, -1);
-    this.lasting = null;
+    while (this.#head !== this.#tail) {
+      const seq = this.#head;
+      this.#head = (seq + 1) | 0;
+      this.#retire(seq, status, 0, -1);
+    }
+    this.#lasting = null;
     this.#retired.fill(null);
   }
 
-  #retireBefore(seq: number): void {
-    const mask = this.#mask;
-    let first = seq;
-    while (first !== this.#head && this.#states[(first - 1) & mask] === UNSIGNALLED) first = (first - 1) | 0;
-    for (; first !== seq; first = (first + 1) | 0) this.#retire(first, 0, 0, -1);
+  /** Retires [first] to [last], while an earlier one is still in flight (siw). */
+  #completeEarly(first: number, last: number, status: number, byteLen: number, wc: number): void {
+    for (let seq = first; ; seq = (seq + 1) | 0) {
+      const slot = seq & this.#mask;
+      const retired = this.#retired[slot] ?? this.#lasting;
+      this.#retired[slot] = nobody;
+      if (seq === last) {
+        retired?.(status, byteLen, wc, slot);
+        return;
+      }
+      retired?.(0, 0, -1, slot);
+    }
   }
 
   #retire(seq: number, status: number, byteLen: number, wc: number): void {
     const slot = seq & this.#mask;
-    const retired = this.#retired[slot] as OnRetired | null;
-    // What one batch after the other is posted with stays.
-    if (retired !== this.lasting) this.#retired[slot] = null;
-    const states = this.#states;
-    states[slot] = DONE;
-    if (seq === this.#head) {
-      const mask = this.#mask;
-      const tail = this.#tail;
-      let head = (seq + 1) | 0;
-      while (head !== tail && states[head & mask] === DONE) head = (head + 1) | 0;
-      this.#head = head;
-    }
+    let retired = this.#retired[slot] as OnRetired | null;
+    if (retired === null) retired = this.#lasting;
+    else this.#retired[slot] = null;
     if (retired !== null) retired(status, byteLen, wc, slot);
   }
 }

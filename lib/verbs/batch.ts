@@ -62,7 +62,6 @@ abstract class Batch {
     const count = ring.added;
     if (count === 0) return 0;
     ring.drop();
-    ring.lasting = onRetired;
     this.#queue.post(count, onRetired);
     return count;
   }

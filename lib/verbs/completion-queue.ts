@@ -30,12 +30,31 @@ export interface CqOptions {
   readonly solicitedOnly?: boolean;
 }
 
+const {
+  words: WORDS,
+  queue: QUEUE,
+  seq: SEQ,
+  status: STATUS,
+  byte_len: BYTE_LEN,
+  implied: IMPLIED,
+  head: HEAD,
+} = layout.completion;
+
 const TIMESTAMPS = 1;
 const SOLICITED_ONLY = 2;
 
 /** What a completion queue needs of a queue pair or a shared receive queue. @internal */
 export interface CompletionSink {
-  _complete(receive: boolean, seq: number, status: number, byteLen: number, wc: number): void;
+  /** [implied] earlier work requests are retired with it; [head] is the oldest still in flight (native/core/layout.h). */
+  _complete(
+    receive: boolean,
+    seq: number,
+    status: number,
+    byteLen: number,
+    wc: number,
+    implied: number,
+    head: number,
+  ): void;
   close(): void;
 }
 
@@ -219,17 +238,24 @@ export class CompletionQueue extends AsyncEventTarget<CompletionQueueEvent> {
 
   #dispatch(count: number): void {
     const words = this.ring._signed;
-    const { words: size, queue: QUEUE, seq: SEQ, status: STATUS, byte_len: BYTE_LEN } = layout.completion;
     this.#dispatching = true;
     let failure: { error: unknown } | undefined;
-    for (let i = 0, at = 0; i < count; i += 1, at += size) {
+    for (let i = 0, at = 0; i < count; i += 1, at += WORDS) {
       const queue = words[at + QUEUE] as number;
       const sink = this.#sink(queue & ~RECEIVE_QUEUE_BIT);
       // A queue pair that a callback of this batch has closed is gone: its work has been settled.
       if (sink === undefined) continue;
       try {
         const byteLen = (words[at + BYTE_LEN] as number) >>> 0;
-        sink._complete(queue < 0, words[at + SEQ] as number, words[at + STATUS] as number, byteLen, i);
+        sink._complete(
+          queue < 0,
+          words[at + SEQ] as number,
+          words[at + STATUS] as number,
+          byteLen,
+          i,
+          words[at + IMPLIED] as number,
+          words[at + HEAD] as number,
+        );
       } catch (error) {
         // One callback that throws must not lose the completions of the others.
         failure ??= { error };

@@ -1,14 +1,13 @@
-import { addon, type NativeQpAttr, postStatus } from '../addon.ts';
+import { addon, type NativeQpAttr } from '../addon.ts';
 import { RdmaError, WcStatus, wcError } from '../errors.ts';
-import { postError } from '../ring/post-error.ts';
-import { type OnRetired, WorkRing } from '../ring/work-ring.ts';
+import type { OnRetired } from '../ring/work-ring.ts';
 import type { AsyncEvent } from './async-event.ts';
-import { RecvBatch, SendBatch } from './batch.ts';
+import { type BatchQueue, RecvBatch, SendBatch } from './batch.ts';
 import { checkInteger } from './check.ts';
 import type { CompletionQueue, CompletionSink } from './completion-queue.ts';
 import { Opcode, type QpState, qpStates, SendFlags } from './constants.ts';
 import type { MemoryWindow } from './memory-window.ts';
-import { checkNoBatch, checkRoom } from './post-room.ts';
+import { PostQueue, type Retired } from './post-queue.ts';
 import type { ProtectionDomain } from './protection-domain.ts';
 import { type NativeQp, QueuePairControl } from './qp-control.ts';
 import type { SharedReceiveQueue } from './shared-receive-queue.ts';
@@ -43,13 +42,6 @@ const fatalEvents: ReadonlySet<string> = new Set([
   'DEVICE_REMOVED',
 ]);
 
-type Retired = OnRetired | readonly (OnRetired | null)[] | null | undefined;
-
-function retiredAt(retired: Retired, index: number): OnRetired | null {
-  if (retired === undefined || retired === null) return null;
-  return typeof retired === 'function' ? retired : (retired[index] ?? null);
-}
-
 /** A queue pair; made by {@link ProtectionDomain.createQp} or {@link CmId.createQp}. */
 export class QueuePair extends QueuePairControl implements CompletionSink {
   readonly sendCq: CompletionQueue;
@@ -57,8 +49,8 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
   /** Where it takes its receives from, instead of a queue of its own. */
   readonly srq: SharedReceiveQueue | undefined;
   readonly caps: QueuePairCaps;
-  readonly #send: WorkRing;
-  readonly #recv: WorkRing;
+  readonly #send: PostQueue;
+  readonly #recv: PostQueue;
   readonly #key: number;
   readonly #slots: SlotContext;
   #sendBatch: SendBatch | undefined;
@@ -93,9 +85,9 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
       maxMessage: native.send.maxMessage,
     };
     this.#slots = { qpNum: native.qpNum, type: this.type, pd };
-    this.#send = new WorkRing(native.send);
-    this.#recv = new WorkRing(native.recv);
-    addon.attachRings(native.handle, this.#send.memory, this.#recv.memory);
+    this.#send = new PostQueue(native.send, false, native.qpNum);
+    this.#recv = new PostQueue(native.recv, true, native.qpNum);
+    addon.attachRings(native.handle, this.#send.ring.memory, this.#recv.ring.memory);
     sendCq._attach(native.handle, this);
     recvCq._attach(native.handle, this);
     srq?._attachQp(this, recvCq);
@@ -104,12 +96,12 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
 
   /** Work requests that the send queue can take now. */
   get sendFree(): number {
-    return this.#send.free;
+    return this.#send.ring.free;
   }
 
   /** Work requests that the receive queue can take now. */
   get recvFree(): number {
-    return this.#recv.free;
+    return this.#recv.ring.free;
   }
 
   /** State by ibv_query_qp(3), which siw does not keep up to date after errors; 'ERR' once it has failed or is closed. */
@@ -132,12 +124,12 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
   postSend(wrs: SendWr | readonly SendWr[], onRetired?: OnRetired | readonly (OnRetired | null)[]): void {
     const list = Array.isArray(wrs) ? (wrs as readonly SendWr[]) : [wrs as SendWr];
     if (list.length === 0) return;
-    const ring = this.#send;
-    this.#checkRoom(ring, list.length, 'ibv_post_send');
+    this.#send.checkRoom(list.length);
+    const { ring } = this.#send;
     for (let i = 0; i < list.length; i += 1) {
       fillSend(ring, (ring.tail + i) | 0, list[i] as SendWr, i, this.#slots);
     }
-    this.#post(ring, addon.postSend, 'ibv_post_send', list.length, onRetired);
+    this.#post(this.#send, list.length, onRetired);
   }
 
   /**
@@ -150,12 +142,12 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
     const list = Array.isArray(wrs) ? (wrs as readonly RecvWr[]) : [wrs as RecvWr];
     if (list.length === 0) return;
     this.#checkOwnReceives();
-    const ring = this.#recv;
-    this.#checkRoom(ring, list.length, 'ibv_post_recv');
+    this.#recv.checkRoom(list.length);
+    const { ring } = this.#recv;
     for (let i = 0; i < list.length; i += 1) {
       fillRecv(ring, (ring.tail + i) | 0, list[i] as RecvWr, i, this.#slots);
     }
-    this.#post(ring, addon.postRecv, 'ibv_post_recv', list.length, onRetired);
+    this.#post(this.#recv, list.length, onRetired);
   }
 
   /**
@@ -186,11 +178,11 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
    */
   send(wr: SendWr): Promise<WorkCompletion> {
     return new Promise((resolve, reject) => {
-      const ring = this.#send;
-      this.#checkRoom(ring, 1, 'ibv_post_send');
+      this.#send.checkRoom(1);
+      const { ring } = this.#send;
       fillSend(ring, ring.tail, wr, 0, this.#slots, SendFlags.SIGNALED);
       const { opcode } = wr;
-      this.#post(ring, addon.postSend, 'ibv_post_send', 1, (status, byteLen, wc) => {
+      this.#post(this.#send, 1, (status, byteLen, wc) => {
         this.#conclude(this.sendCq, opcode, status, byteLen, wc, resolve, reject);
       });
     });
@@ -234,9 +226,9 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
     addon.qpToError(handle);
     this.#failed = true;
     this.#flushTimer = setTimeout(() => {
-      if (this.#send.outstanding + this.#recv.outstanding > 0) this.close();
+      if (this.#send.atDevice + this.#recv.atDevice > 0) this.close();
     }, FLUSH_MS);
-    if (this.#send.outstanding + this.#recv.outstanding === 0) this.#flushTimer.unref();
+    if (this.#send.atDevice + this.#recv.atDevice === 0) this.#flushTimer.unref();
   }
 
   /**
@@ -260,10 +252,18 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
   }
 
   /** @internal */
-  _complete(receive: boolean, seq: number, status: number, byteLen: number, wc: number): void {
+  _complete(
+    receive: boolean,
+    seq: number,
+    status: number,
+    byteLen: number,
+    wc: number,
+    implied: number,
+    head: number,
+  ): void {
     if (status !== WcStatus.SUCCESS && !this.closed && !this.#resetting) this.#onError(receive);
-    const ring = receive ? this.#recv : this.#send;
-    ring.complete(seq, status, byteLen, wc);
+    const { ring } = receive ? this.#recv : this.#send;
+    ring.complete(seq, status, byteLen, wc, implied, head);
   }
 
   /**
@@ -310,8 +310,8 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
       if (this.closed) return;
       clearTimeout(this.#flushTimer);
       addon.retireQp(handle);
-      this.#send.retireAll(WcStatus.WR_FLUSH_ERR);
-      this.#recv.retireAll(WcStatus.WR_FLUSH_ERR);
+      this.#send.ring.retireAll(WcStatus.WR_FLUSH_ERR);
+      this.#recv.ring.retireAll(WcStatus.WR_FLUSH_ERR);
       this.#failed = false;
       this.#sendFailed = false;
     } finally {
@@ -324,8 +324,8 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
     this.sendCq._detach(this.#key);
     this.recvCq._detach(this.#key);
     this.srq?._detachQp(this);
-    this.#send.retireAll(WcStatus.WR_FLUSH_ERR);
-    this.#recv.retireAll(WcStatus.WR_FLUSH_ERR);
+    this.#send.ring.retireAll(WcStatus.WR_FLUSH_ERR);
+    this.#recv.ring.retireAll(WcStatus.WR_FLUSH_ERR);
   }
 
   #makeSendBatch(): SendBatch {
@@ -336,24 +336,24 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
         { qpNum: this.qpNum },
       );
     }
-    const [ring, syscall] = [this.#send, 'ibv_post_send'] as const;
-    return new SendBatch({
-      ring,
-      context: this.#slots,
-      syscall,
-      post: (count, onRetired) => this.#post(ring, addon.postSend, syscall, count, onRetired),
-    });
+    return new SendBatch(this.#batchQueue(this.#send));
   }
 
   #makeRecvBatch(): RecvBatch {
     this.#checkOwnReceives();
-    const [ring, syscall] = [this.#recv, 'ibv_post_recv'] as const;
-    return new RecvBatch({
-      ring,
+    return new RecvBatch(this.#batchQueue(this.#recv));
+  }
+
+  #batchQueue(queue: PostQueue): BatchQueue {
+    return {
+      ring: queue.ring,
       context: this.#slots,
-      syscall,
-      post: (count, onRetired) => this.#post(ring, addon.postRecv, syscall, count, onRetired),
-    });
+      syscall: queue.syscall,
+      post: (count, onRetired) => {
+        if (this.#takesPosts(queue)) queue.postBatch(this._handle, count, onRetired);
+        else this.#flush(queue, count, onRetired);
+      },
+    };
   }
 
   #checkOwnReceives(): void {
@@ -365,46 +365,22 @@ export class QueuePair extends QueuePairControl implements CompletionSink {
     );
   }
 
-  #checkRoom(ring: WorkRing, count: number, syscall: string): void {
-    checkNoBatch(ring, syscall, this.qpNum);
-    checkRoom(ring, count, syscall, this.qpNum);
+  #post(queue: PostQueue, count: number, onRetired: Retired): void {
+    if (this.#takesPosts(queue)) queue.post(this._handle, count, onRetired);
+    else this.#flush(queue, count, onRetired);
   }
 
-  #post(
-    ring: WorkRing,
-    call: (qp: number, first: number, count: number) => number,
-    syscall: string,
-    count: number,
-    onRetired: Retired,
-  ): void {
-    const handle = this._handle;
-    if (this.#resetting) {
-      throw new RdmaError('ERR_RDMA_STATE', `${syscall}: the queue pair is being reset`, {
-        syscall,
-        qpNum: this.qpNum,
-      });
-    }
-    if (this.#failed) {
-      this.#flushLater(ring, count, onRetired);
-      return;
-    }
-    const first = ring.tail;
-    const errno = call(handle, first, count);
-    const error = errno === 0 ? undefined : postError(syscall, errno, postStatus, this.qpNum);
-    const posted = error === undefined ? count : (error.posted ?? 0);
-    if (typeof onRetired === 'function' || onRetired == null) ring.posted(posted, onRetired ?? null);
-    else for (let i = 0; i < posted; i += 1) ring.posted(1, onRetired[i] ?? null);
-    if (error !== undefined) throw error;
-  }
-
-  /** A method of its own: what has closures allocates memory for what they see whenever it is called. */
-  #flushLater(ring: WorkRing, count: number, onRetired: Retired): void {
-    const first = ring.tail;
-    setImmediate(() => {
-      for (let i = 0; i < count; i += 1) {
-        retiredAt(onRetired, i)?.(WcStatus.WR_FLUSH_ERR, 0, -1, ring.slot(first + i));
-      }
+  /** False in the error state. */
+  #takesPosts({ syscall }: PostQueue): boolean {
+    if (!this.#resetting) return !this.#failed;
+    throw new RdmaError('ERR_RDMA_STATE', `${syscall}: the queue pair is being reset`, {
+      syscall,
+      qpNum: this.qpNum,
     });
+  }
+
+  #flush(queue: PostQueue, count: number, onRetired: Retired): void {
+    queue.flush(this._handle, count, onRetired, () => this.closed);
   }
 
   #conclude(

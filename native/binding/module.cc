@@ -51,9 +51,9 @@ Napi::Object Layout(Napi::Env env) {
   FIELD(CompletionSlot, qp_num);
   FIELD(CompletionSlot, src_qp);
   FIELD(CompletionSlot, pkey_index);
-  FIELD(CompletionSlot, slid);
-  FIELD(CompletionSlot, sl);
-  FIELD(CompletionSlot, reserved);
+  FIELD(CompletionSlot, path);
+  FIELD(CompletionSlot, implied);
+  FIELD(CompletionSlot, head);
   FIELD(CompletionSlot, timestamp_lo);
   FIELD(CompletionSlot, timestamp_hi);
   offsets.Set("words", Napi::Number::New(env, sizeof(rdma::CompletionSlot) / 4));

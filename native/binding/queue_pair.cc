@@ -112,6 +112,22 @@ napi_value PostCallback(napi_env env, napi_callback_info info) {
   return result;
 }
 
+/// skipPosts(qp, receive, count)
+Napi::Value SkipPosts(const Napi::CallbackInfo& info) {
+  Object<QueuePair>(info, 0, Kind::kQueuePair)->Skip(info[1].ToBoolean(), U32(info, 2));
+  return info.Env().Undefined();
+}
+
+/// retireSkipped(qp, receive, seq): the oldest sequence number in flight then; undefined when [seq] is not
+Napi::Value RetireSkipped(const Napi::CallbackInfo& info) {
+  const auto qp = Object<QueuePair>(info, 0, Kind::kQueuePair);
+  ibv_wc wc = {};
+  wc.status = IBV_WC_WR_FLUSH_ERR;
+  rdma::CompletionSlot slot = {};
+  if (!qp->Complete(info[1].ToBoolean(), U32(info, 2), wc, &slot)) return info.Env().Undefined();
+  return Napi::Number::New(info.Env(), slot.head);
+}
+
 Napi::Value QueryQpState(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), Object<QueuePair>(info, 0, Kind::kQueuePair)->QueryState());
 }
@@ -192,6 +208,8 @@ Napi::Value SetMinRnrTimer(const Napi::CallbackInfo& info) {
 void RegisterQueuePair(Napi::Env env, Napi::Object exports) {
   Export<CreateQp>(env, exports, "createQp");
   Export<AttachRings>(env, exports, "attachRings");
+  Export<SkipPosts>(env, exports, "skipPosts");
+  Export<RetireSkipped>(env, exports, "retireSkipped");
   Export<QueryQpState>(env, exports, "queryQpState");
   Export<QpToError>(env, exports, "qpToError");
   Export<ModifyQp>(env, exports, "modifyQp");

@@ -131,7 +131,7 @@ bool CompletionQueue::Deliver(ibv_wc* completion, uint64_t timestamp, LatestTarg
     *latest = {handle, Target(wc)};
   }
   CompletionTarget* const target = latest->target.get();
-  if (target == nullptr || !target->Complete((queue & kReceiveQueueBit) != 0, seq, wc)) return false;
+  if (target == nullptr || !target->Complete((queue & kReceiveQueueBit) != 0, seq, wc, slot)) return false;
   slot->queue = queue;
   slot->seq = seq;
   slot->status = wc.status;
@@ -143,9 +143,7 @@ bool CompletionQueue::Deliver(ibv_wc* completion, uint64_t timestamp, LatestTarg
   slot->qp_num = wc.qp_num;
   slot->src_qp = wc.src_qp;
   slot->pkey_index = wc.pkey_index;
-  slot->slid = wc.slid;
-  slot->sl = uint32_t{wc.sl} | uint32_t{wc.dlid_path_bits} << 8;
-  slot->reserved = 0;
+  slot->path = uint32_t{wc.sl} | uint32_t{wc.dlid_path_bits} << 8 | uint32_t{wc.slid} << 16;
   slot->timestamp_lo = static_cast<uint32_t>(timestamp);
   slot->timestamp_hi = static_cast<uint32_t>(timestamp >> 32);
   return true;

@@ -18,8 +18,9 @@ class CompletionTarget {
  public:
   virtual ~CompletionTarget() = default;
 
-  /// Retires [seq], which completed as [wc] says; false when it is not in flight (a duplicate).
-  virtual bool Complete(bool receive, uint32_t seq, const ibv_wc& wc) = 0;
+  /// Retires [seq], which completed as [wc] says; false when it is not in flight (a duplicate). Fills in what
+  /// the queue knows: `implied` and `head` of [slot].
+  virtual bool Complete(bool receive, uint32_t seq, const ibv_wc& wc, CompletionSlot* slot) = 0;
 };
 
 /// What a completion queue is asked for.

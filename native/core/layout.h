@@ -12,8 +12,8 @@ namespace rdma {
 /// One send or receive work request; its SGEs lie in the SGE ring at slot * max_sge.
 struct WorkRequestSlot {
   uint32_t opcode;         // IBV_WR_*; unused by receives
-  uint32_t send_flags;     // IBV_SEND_*; posting writes back what it has added
-  uint32_t num_sge;        // SGEs in the SGE ring
+  uint32_t send_flags;     // IBV_SEND_*
+  uint32_t num_sge;        // SGEs in the SGE ring; kSgeInSlot: one, in arg_lo to arg2_hi
   uint32_t inline_length;  // bytes in the slot's inline area, when send_flags has INLINE and num_sge is 0
   uint32_t imm_data;       // host byte order; the rkey to invalidate for SEND_WITH_INV and LOCAL_INV
   uint32_t rkey;           // of the remote memory; for BIND_MW the new rkey, 0 to take the next one
@@ -24,6 +24,7 @@ struct WorkRequestSlot {
   //   ATOMIC_WRITE                the value
   //   BIND_MW                     address and length
   //   FLUSH                       length; arg2 is type and level
+  //   with kSgeInSlot             the words of an SgeSlot: one line of the cache for the whole work request
   uint32_t arg_lo;
   uint32_t arg_hi;
   uint32_t arg2_lo;
@@ -55,9 +56,9 @@ struct CompletionSlot {
   uint32_t qp_num;  // local queue pair; tells receives of a shared queue apart
   uint32_t src_qp;  // UD
   uint32_t pkey_index;
-  uint32_t slid;
-  uint32_t sl;  // service level; dlid_path_bits in bits 8-15
-  uint32_t reserved;
+  uint32_t path;     // service level; dlid_path_bits in bits 8-15, slid in 16-31
+  uint32_t implied;  // work requests just before it in its queue that were carried out, without a completion
+  uint32_t head;     // sequence number of the oldest work request of its queue that is still in flight
   uint32_t timestamp_lo;  // raw device clock, of queues that were created with timestamps
   uint32_t timestamp_hi;
 };
@@ -74,10 +75,15 @@ struct PostStatus {
 
 inline constexpr uint32_t kReceiveQueueBit = 1u << 31;
 
+/// Says in num_sge that the only SGE is in the slot itself.
+inline constexpr uint32_t kSgeInSlot = UINT32_MAX;
+
 /// A 64-bit field of a slot.
 inline constexpr uint64_t JoinWords(uint32_t lo, uint32_t hi) noexcept { return uint64_t{hi} << 32 | lo; }
 
 static_assert(sizeof(WorkRequestSlot) == 64 && sizeof(SgeSlot) == 16 && sizeof(CompletionSlot) == 64);
+static_assert(offsetof(WorkRequestSlot, arg2_hi) ==
+              offsetof(WorkRequestSlot, arg_lo) + offsetof(SgeSlot, lkey));
 static_assert(offsetof(WorkRequestSlot, remote_qkey) == 60 && offsetof(CompletionSlot, timestamp_hi) == 60);
 
 /// Why a work request was refused before the provider saw it. The texts are in lib/ring/post-error.ts.

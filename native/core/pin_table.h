@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "pinnable.h"
@@ -17,24 +18,31 @@ class PinTable {
   /// Every work request can hold [max_pins] objects. The first one will be [first].
   PinTable(uint32_t capacity, uint32_t max_pins, uint32_t first = 0);
 
+  /// Sequence numbers of the oldest in flight, and of the next one.
+  uint32_t head() const noexcept { return head_; }
   uint32_t tail() const noexcept { return tail_; }
   uint32_t outstanding() const noexcept { return tail_ - head_; }
 
   void Begin(uint32_t seq, bool signalled) noexcept {
-    counts_[seq & mask_] = 0;
-    states_[seq & mask_] = signalled ? State::kSignalled : State::kUnsignalled;
+    At(seq) = {nullptr, 0, signalled ? State::kSignalled : State::kUnsignalled};
+  }
+  /// Both Begin and Add, of a work request that holds [object] alone.
+  void BeginWith(uint32_t seq, bool signalled, Pinnable* object) noexcept {
+    At(seq) = {object, 0, signalled ? State::kSignalled : State::kUnsignalled};
+    object->Pin();
   }
   void Add(uint32_t seq, Pinnable* object) noexcept {
-    pins_[size_t{seq & mask_} * max_pins_ + counts_[seq & mask_]++] = object;
+    Entry& entry = At(seq);
+    if (entry.first != nullptr) return AddFurther(seq, object);
+    entry.first = object;
     object->Pin();
   }
   /// [seq] has a completion of its own.
-  void Signal(uint32_t seq) noexcept { states_[seq & mask_] = State::kSignalled; }
+  void Signal(uint32_t seq) noexcept { At(seq).state = State::kSignalled; }
   void Drop(uint32_t seq) {
-    const uint32_t slot = seq & mask_;
-    Pinnable** pins = &pins_[size_t{slot} * max_pins_];
-    for (uint16_t i = 0; i < counts_[slot]; ++i) pins[i]->Unpin();
-    counts_[slot] = 0;
+    Entry& entry = At(seq);
+    if (entry.first != nullptr) std::exchange(entry.first, nullptr)->Unpin();
+    if (entry.further != 0) DropFurther(seq);
   }
 
   /// Room for more, where slots are named and not sequence numbers: those in flight stay where they are.
@@ -42,36 +50,46 @@ class PinTable {
   void Posted(uint32_t count) noexcept { tail_ += count; }
 
   bool InFlight(uint32_t seq) const noexcept {
-    return seq - head_ < outstanding() && states_[seq & mask_] != State::kDone;
+    return seq - head_ < outstanding() && entries_[seq & mask_].state != State::kDone;
   }
-  /// False when [seq] is not in flight: a duplicate.
-  bool Complete(uint32_t seq) {
-    if (!InFlight(seq)) return false;
+  /// How many it retires: [seq] and those that it implies; 0 when [seq] is not in flight: a duplicate.
+  uint32_t Complete(uint32_t seq) {
+    if (!InFlight(seq)) return 0;
     Finish(seq);
-    for (uint32_t before = seq; before != head_ && states_[(before - 1) & mask_] == State::kUnsignalled;
-         --before) {
-      Finish(before - 1);
+    uint32_t first = seq;
+    for (; first != head_ && At(first - 1).state == State::kUnsignalled; --first) Finish(first - 1);
+    if (first == head_) {
+      head_ = seq + 1;
+      while (head_ != tail_ && At(head_).state == State::kDone) ++head_;
     }
-    while (head_ != tail_ && states_[head_ & mask_] == State::kDone) ++head_;
-    return true;
+    return seq + 1 - first;
   }
   void RetireAll();
 
  private:
-  enum class State : uint8_t { kDone, kUnsignalled, kSignalled };
+  enum class State : uint16_t { kDone, kUnsignalled, kSignalled };
 
+  /// Most work requests hold one object: those in flight take few lines of the cache.
+  struct Entry {
+    Pinnable* first = nullptr;
+    uint16_t further = 0;
+    State state = State::kDone;
+  };
+
+  Entry& At(uint32_t seq) noexcept { return entries_[seq & mask_]; }
+  void AddFurther(uint32_t seq, Pinnable* object) noexcept;
+  void DropFurther(uint32_t seq);
   void Finish(uint32_t seq) {
     Drop(seq);
-    states_[seq & mask_] = State::kDone;
+    At(seq).state = State::kDone;
   }
 
   uint32_t mask_;
   const uint32_t max_pins_;
   uint32_t head_;
   uint32_t tail_;
-  std::vector<Pinnable*> pins_;
-  std::vector<uint16_t> counts_;
-  std::vector<State> states_;
+  std::vector<Entry> entries_;
+  std::vector<Pinnable*> further_;
 };
 
 }  // namespace rdma

@@ -141,13 +141,23 @@ int QueuePair::PostRecv(uint32_t first, uint32_t count, PostStatus* status) {
   return err;
 }
 
-bool QueuePair::Complete(bool receive, uint32_t seq, const ibv_wc& wc) {
-  PinTable& pins = receive ? recv_.pins() : send_.pins();
-  const uint32_t before = pins.outstanding();
+void QueuePair::Skip(bool receive, uint32_t count) {
+  queue(receive).Skip(count);
+  (receive ? recv_cq_ : send_cq_)->AddOutstanding(static_cast<int32_t>(count));
+}
+
+bool QueuePair::Complete(bool receive, uint32_t seq, const ibv_wc& wc, CompletionSlot* slot) {
+  const PinTable& pins = queue(receive).pins();
+  const uint32_t before = pins.head();
   const bool success = wc.status == IBV_WC_SUCCESS;
-  if (!(receive ? pins.Complete(seq) : send_.Complete(seq, success))) return false;
+  const uint32_t retired = receive ? recv_.pins().Complete(seq) : send_.Complete(seq, success);
+  if (retired == 0) return false;
   if (receive) recv_.keys().windows().Received(wc);
-  (receive ? recv_cq_ : send_cq_)->AddOutstanding(-static_cast<int32_t>(before - pins.outstanding()));
+  slot->implied = retired - 1;
+  slot->head = pins.head();
+  if (slot->head != before) {
+    (receive ? recv_cq_ : send_cq_)->AddOutstanding(-static_cast<int32_t>(slot->head - before));
+  }
   return true;
 }
 

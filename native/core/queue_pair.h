@@ -25,7 +25,10 @@ class QueuePair : public Object, public CompletionTarget {
   int PostSend(uint32_t first, uint32_t count, PostStatus* status);
   int PostRecv(uint32_t first, uint32_t count, PostStatus* status);
 
-  bool Complete(bool receive, uint32_t seq, const ibv_wc& wc) override;
+  bool Complete(bool receive, uint32_t seq, const ibv_wc& wc, CompletionSlot* slot) override;
+
+  /// Takes the next [count] sequence numbers for work requests that the device is not given.
+  void Skip(bool receive, uint32_t count);
 
   ibv_qp_state QueryState() const;
   void ToError();
@@ -60,6 +63,8 @@ class QueuePair : public Object, public CompletionTarget {
 
   std::vector<Group>::iterator FindGroup(const ibv_gid& gid, uint16_t lid);
   void DetachAll() noexcept;
+
+  WorkQueue& queue(bool receive) noexcept { return receive ? static_cast<WorkQueue&>(recv_) : send_; }
 
   const ibv_qp_type type_;
   QpPtr qp_;

@@ -37,6 +37,12 @@ uint32_t OpcodesOf(const QueueLimits& limits) {
   return opcodes;
 }
 
+/// Messages of how many bytes or more are signalled, whether asked for or not.
+uint64_t SignalledFrom(const QueueLimits& limits) {
+  if (limits.signal_all) return 0;
+  return limits.rules->Has(Rule::kZeroCopyTransmit) ? kZeroCopy : UINT64_MAX;
+}
+
 uint32_t PlainOpcodes(const QueueLimits& limits) {
   const bool connected = limits.type == IBV_QPT_RC || limits.type == IBV_QPT_UC;
   const uint32_t plain = OpcodeBit(IBV_WR_SEND) | OpcodeBit(IBV_WR_SEND_WITH_IMM) | kWrites;
@@ -49,6 +55,8 @@ SendQueue::SendQueue(const QueueLimits& limits, std::shared_ptr<KeyTable> keys, 
     : WorkQueue(limits, std::move(keys)),
       opcodes_(OpcodesOf(limits)),
       plain_(PlainOpcodes(limits)),
+      common_(limits.rules->Has(Rule::kTinyStraddle) ? 0 : plain_),
+      signalled_from_(SignalledFrom(limits)),
       wrs_(limits.capacity),
       routes_(limits.capacity),
       owner_(owner) {}
@@ -148,6 +156,34 @@ bool SendQueue::PrepareOther(uint32_t seq, uint32_t index, const WorkRequestSlot
   return slot.opcode != IBV_WR_LOCAL_INV || PrepareInvalidate(seq, index, slot, status);
 }
 
+inline bool SendQueue::PrepareCommon(uint32_t seq, uint32_t index, const WorkRequestSlot& slot) {
+  const uint32_t opcode = slot.opcode;
+  uint32_t flags = slot.send_flags;
+  if (slot.num_sge != kSgeInSlot || (common_ & OpcodeBit(opcode)) == 0 ||
+      (flags & ~uint32_t{IBV_SEND_SIGNALED}) != 0) {
+    return false;
+  }
+  const SgeSlot sge = SgeIn(slot);
+  const uint64_t addr = JoinWords(sge.addr_lo, sge.addr_hi);
+  MemoryRegion* region = Lookup(sge.lkey);
+  if (sge.length == 0 || region == nullptr || !region->Contains(addr, sge.length) || region->page_starts() ||
+      sge.length > limits_.max_message) {
+    return false;
+  }
+  if (sge.length >= signalled_from_) flags |= IBV_SEND_SIGNALED;
+  pins_.BeginWith(seq, (flags & IBV_SEND_SIGNALED) != 0, region);
+  routes_[index] = Route::kList;
+  *Sges(index) = {addr, sge.length, sge.lkey};
+  ibv_send_wr& wr = wrs_[index];
+  wr.sg_list = Sges(index);
+  wr.num_sge = 1;
+  wr.opcode = static_cast<ibv_wr_opcode>(opcode);
+  wr.send_flags = flags;
+  wr.imm_data = htonl(slot.imm_data);
+  wr.wr.rdma = {JoinWords(slot.remote_addr_lo, slot.remote_addr_hi), slot.rkey};
+  return true;
+}
+
 bool SendQueue::Prepare(uint32_t seq, uint32_t index, PostStatus* status) {
   // Every word is read once: JavaScript memory is shared, and what was checked is what must be used.
   const WorkRequestSlot& slot = Slot(seq);
@@ -176,10 +212,8 @@ bool SendQueue::Prepare(uint32_t seq, uint32_t index, PostStatus* status) {
     SplitAtPage(Sges(index), &num_sge);
   }
   const bool late = opcode == IBV_WR_RDMA_READ && rules.Has(Rule::kReadCompletesLate);
-  const bool zero_copy = length >= kZeroCopy && rules.Has(Rule::kZeroCopyTransmit);
-  if (limits_.signal_all || late || zero_copy) flags |= IBV_SEND_SIGNALED;
+  if (late || length >= signalled_from_) flags |= IBV_SEND_SIGNALED;
   if ((flags & IBV_SEND_SIGNALED) != 0) pins_.Signal(seq);
-  SetFlags(seq, flags);
 
   wr.sg_list = Sges(index);
   wr.num_sge = static_cast<int>(num_sge);
@@ -242,7 +276,7 @@ int SendQueue::Post(ibv_qp* qp, uint64_t wr_id_base, uint32_t first, uint32_t co
   if (!Ready(qp, status)) return ENOTCONN;
   bool one_list = true;
   for (uint32_t i = 0; i < count; ++i) {
-    if (!Prepare(first + i, i, status)) {
+    if (!PrepareCommon(first + i, i, Slot(first + i)) && !Prepare(first + i, i, status)) {
       status->wr_index = i;
       Undo(first, i + 1);
       DropChanges();

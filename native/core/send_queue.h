@@ -14,11 +14,11 @@ class SendQueue : public WorkQueue {
   /// Posts [count] slots from sequence number [first]. Returns 0, or an errno with the rest in [status].
   int Post(ibv_qp* qp, uint64_t wr_id_base, uint32_t first, uint32_t count, PostStatus* status);
 
-  /// Retires [seq], which has completed; false when it is not in flight.
-  bool Complete(uint32_t seq, bool success) {
-    if (!pins_.Complete(seq)) return false;
-    if (!in_flight_.empty()) ConcludeChanges(seq, success);
-    return true;
+  /// Retires [seq], which has completed, and what it implies; how many that are (PinTable::Complete).
+  uint32_t Complete(uint32_t seq, bool success) {
+    const uint32_t retired = pins_.Complete(seq);
+    if (retired != 0 && !in_flight_.empty()) ConcludeChanges(seq, success);
+    return retired;
   }
   /// Retires everything, after the queue pair has gone.
   void RetireAll();
@@ -65,6 +65,9 @@ class SendQueue : public WorkQueue {
                    PostStatus* status) const noexcept;
 
   bool Prepare(uint32_t seq, uint32_t index, PostStatus* status);
+  /// What Prepare does for most: a plain opcode with its SGE in the slot, in which nothing is wrong. False:
+  /// it is none of these, and nothing has been done.
+  bool PrepareCommon(uint32_t seq, uint32_t index, const WorkRequestSlot& slot);
   /// What Prepare does for all but the plain opcodes.
   bool PrepareOther(uint32_t seq, uint32_t index, const WorkRequestSlot& slot, PostStatus* status,
                     uint32_t* num_sge, uint64_t* length);
@@ -91,9 +94,11 @@ class SendQueue : public WorkQueue {
   Outcome PostBind(ibv_qp* qp, uint32_t index);
   Outcome PostRoutes(ibv_qp* qp, uint32_t count);
 
-  const uint32_t opcodes_;  // that this queue takes (opcodes.h)
-  const uint32_t plain_;    // of these, those that have nothing to check but their SGEs
-  bool ready_ = false;      // has been in RTS, where the state has to be queried
+  const uint32_t opcodes_;         // that this queue takes (opcodes.h)
+  const uint32_t plain_;           // of these, those that have nothing to check but their SGEs
+  const uint32_t common_;          // of these, those for PrepareCommon
+  const uint64_t signalled_from_;  // messages of so many bytes complete, whether signalled or not
+  bool ready_ = false;             // has been in RTS, where the state has to be queried
   std::vector<ibv_send_wr> wrs_;
   std::vector<Route> routes_;
   const void* const owner_;

@@ -125,10 +125,12 @@ int SharedReceiveQueue::PostRecv(uint32_t count, PostStatus* status) {
   return err;
 }
 
-bool SharedReceiveQueue::Complete(bool, uint32_t name, const ibv_wc& wc) {
+bool SharedReceiveQueue::Complete(bool, uint32_t name, const ibv_wc& wc, CompletionSlot* slot) {
   const uint32_t before = queue_.outstanding();
   if (!queue_.Complete(name)) return false;
   queue_.keys().windows().Received(wc);
+  slot->implied = 0;
+  slot->head = 0;
   NoteOutstanding(before);
   return true;
 }

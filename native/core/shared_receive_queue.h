@@ -65,7 +65,7 @@ class SharedReceiveQueue : public Object, public CompletionTarget {
   void Adopt(const std::shared_ptr<Object>& child) { AddChild(child); }
 
   int PostRecv(uint32_t count, PostStatus* status);
-  bool Complete(bool receive, uint32_t name, const ibv_wc& wc) override;
+  bool Complete(bool receive, uint32_t name, const ibv_wc& wc, CompletionSlot* slot) override;
 
   /// Resizes (ibv_modify_srq(3)) to [max_wr] receives in [capacity] slots.
   void Resize(uint32_t max_wr, uint32_t capacity);

@@ -22,7 +22,7 @@ size_t WorkRing::Bytes(uint32_t capacity, uint32_t max_sge, uint32_t max_inline)
 WorkRing WorkRing::At(void* memory, uint32_t capacity, uint32_t max_sge) {
   auto* bytes = static_cast<uint8_t*>(memory);
   WorkRing ring;
-  ring.slots = reinterpret_cast<WorkRequestSlot*>(bytes);
+  ring.slots = reinterpret_cast<const WorkRequestSlot*>(bytes);
   bytes += size_t{capacity} * sizeof(WorkRequestSlot);
   ring.sges = reinterpret_cast<const SgeSlot*>(bytes);
   ring.inline_data = bytes + size_t{capacity} * max_sge * sizeof(SgeSlot);
@@ -46,6 +46,13 @@ bool WorkQueue::CheckRing(uint32_t first, uint32_t count, PostStatus* status) co
   const uint32_t free = limits_.max_wr - pins_.outstanding();
   if (first != pins_.tail() || count > free) return Refuse(status, PostCheck::kRing, count, free);
   return true;
+}
+
+void WorkQueue::Skip(uint32_t count) {
+  if (count > limits_.max_wr - pins_.outstanding())
+    throw Error("ibv_post_send", ENOBUFS, "the queue is full");
+  for (uint32_t i = 0; i < count; ++i) pins_.Begin(pins_.tail() + i, true);
+  pins_.Posted(count);
 }
 
 void WorkQueue::Undo(uint32_t first, uint32_t count) {

@@ -12,7 +12,7 @@ namespace rdma {
 
 /// The memory that JavaScript fills and C++ reads: slots, then their SGEs, then their inline areas.
 struct WorkRing {
-  WorkRequestSlot* slots = nullptr;
+  const WorkRequestSlot* slots = nullptr;
   const SgeSlot* sges = nullptr;
   uint8_t* inline_data = nullptr;
 
@@ -48,6 +48,8 @@ class WorkQueue {
   void Attach(const WorkRing& ring) noexcept { ring_ = ring; }
   const QueueLimits& limits() const noexcept { return limits_; }
   PinTable& pins() noexcept { return pins_; }
+  /// The next [count] work requests are in flight and hold nothing. Throws Error when there is no room.
+  void Skip(uint32_t count);
   KeyTable& keys() const noexcept { return *keys_; }
 
  protected:
@@ -62,9 +64,8 @@ class WorkQueue {
   uint8_t* InlineArea(uint32_t seq) const noexcept {
     return ring_.inline_data + size_t{seq & (limits_.capacity - 1)} * limits_.max_inline;
   }
-  /// JavaScript must know which work requests complete: those that it signalled, and those that have to be.
-  void SetFlags(uint32_t seq, uint32_t flags) noexcept {
-    ring_.slots[seq & (limits_.capacity - 1)].send_flags = flags;
+  static const SgeSlot& SgeIn(const WorkRequestSlot& slot) noexcept {
+    return reinterpret_cast<const SgeSlot&>(slot.arg_lo);
   }
   /// The SGEs of the batch's work request [index]; there is room for two at least.
   ibv_sge* Sges(uint32_t index) noexcept { return &sges_[size_t{index} * std::max(limits_.max_sge, 2u)]; }
@@ -109,9 +110,11 @@ inline bool WorkQueue::Translate(uint32_t seq, uint32_t index, bool needs_write,
   const uint32_t slot_index = seq & (limits_.capacity - 1);
   const WorkRequestSlot& slot = ring_.slots[slot_index];
   // Read once: JavaScript memory is shared, and what was checked is what must be used.
-  const uint32_t wanted = slot.num_sge;
+  const uint32_t num = slot.num_sge;
+  const bool in_slot = num == kSgeInSlot;
+  const uint32_t wanted = in_slot ? 1 : num;
   if (wanted > limits_.max_sge) return Refuse(status, PostCheck::kNumSge, wanted, limits_.max_sge);
-  const SgeSlot* from = ring_.sges + size_t{slot_index} * limits_.max_sge;
+  const SgeSlot* from = in_slot ? &SgeIn(slot) : ring_.sges + size_t{slot_index} * limits_.max_sge;
   ibv_sge* to = Sges(index);
   uint64_t total = 0;
   uint32_t used = 0;

@@ -199,6 +199,39 @@ describe.each(devices)('batches on $name', ({ name }) => {
     expect(retired.statuses).toEqual([WcStatus.WR_FLUSH_ERR, WcStatus.WR_FLUSH_ERR]);
     expect(retired.slots).toEqual(slots);
   });
+
+  it('tells two batches of a failed queue pair apart, and is full until both are flushed', async () => {
+    const { client, memory } = await connect();
+    const { mr } = await memory(BYTES);
+    client.qp.toError();
+    const retired = collector(DEPTH);
+    const batch = client.qp.sendBatch;
+    const fill = (count: number): number[] =>
+      Array.from({ length: count }, () => batch.send(mr.addr, 8, mr.lkey));
+    const first = fill(DEPTH / 2);
+    batch.post(retired.onRetired);
+    const second = fill(DEPTH / 2);
+    batch.post(retired.onRetired);
+    expect(new Set([...first, ...second]).size).toBe(DEPTH);
+    expect(batch.free).toBe(0);
+    await retired.all;
+    expect(retired.slots).toEqual([...first, ...second]);
+    expect(new Set(retired.statuses)).toEqual(new Set([WcStatus.WR_FLUSH_ERR]));
+    expect(batch.free).toBe(DEPTH);
+  });
+
+  it('flushes the batch of a failed queue pair once, when that is closed at once', async () => {
+    const { client, memory } = await connect();
+    const { mr } = await memory(BYTES);
+    client.qp.toError();
+    const retired = collector(2);
+    const slot = client.qp.sendBatch.send(mr.addr, 8, mr.lkey);
+    client.qp.sendBatch.post(retired.onRetired);
+    client.qp.close();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(retired.slots).toEqual([slot]);
+    expect(retired.statuses).toEqual([WcStatus.WR_FLUSH_ERR]);
+  });
 });
 
 describe('batches of other queue pairs', () => {

@@ -13,6 +13,8 @@ import { bandwidthOutcome, type Cell, isLatency, latencyOutcome, type Outcome } 
 
 /** Messages that are not counted, as in perftest's latency tests. */
 const WARM_UP = 100;
+/** Microseconds that a poll looks for the next completion. */
+const WAIT = 1000;
 
 function check(status: number): void {
   if (status !== 0) throw new Error(`a work request ended with the status ${status}`);
@@ -44,7 +46,7 @@ function stream(end: Endpoint, cell: Cell): number {
       }
       batch.post(onRetired);
     }
-    cq.poll();
+    cq.poll(WAIT);
   }
   return (performance.now() - start) / 1000;
 }
@@ -74,7 +76,7 @@ async function sink(end: LocalEnd, cell: Cell, posted: Promise<unknown>): Promis
   };
   receive(end, cell, 2 * cell.depth, onRetired);
   await posted;
-  while (arrived < cell.iterations) end.cq.poll();
+  while (arrived < cell.iterations) end.cq.poll(WAIT);
 }
 
 /** Ping-pong of SENDs; the times of the round trips, in microseconds. Resolves when all have come. */
@@ -108,7 +110,7 @@ class PingPong {
     });
     if (this.#first) this.#send();
     if (!polling) return finished;
-    while (!this.over) this.#end.cq.poll();
+    while (!this.over) this.#end.cq.poll(WAIT);
   }
 
   #send(): void {

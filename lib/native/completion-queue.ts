@@ -16,6 +16,7 @@ export interface CompletionQueueAddon {
   resizeCq(cq: number, cqe: number): number;
   moderateCq(cq: number, count: number, period: number): void;
   cqReserved(cq: number): number;
-  pollCq(cq: number): number;
+  pollCq(cq: number, microseconds: number): number;
+  setBusyPoll(cq: number, microseconds: number): void;
   refCq(cq: number, ref: boolean): void;
 }

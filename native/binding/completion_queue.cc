@@ -64,19 +64,22 @@ CqPoller* Poller(const Napi::CallbackInfo& info) {
   return static_cast<CqPoller*>(state->Kept(handle));
 }
 
-/// pollCq(handle): how many completions are now in the ring, or a negative errno. Raw N-API: a busy loop
-/// calls it.
+/// pollCq(handle, microseconds): how many completions are now in the ring, or a negative errno; waits so long
+/// for the first. Raw N-API: a busy loop calls it.
 napi_value PollCq(napi_env env, napi_callback_info info) {
-  size_t argc = 1;
-  napi_value argv[1];
+  size_t argc = 2;
+  napi_value argv[2];
   uint32_t handle = 0;
+  uint32_t microseconds = 0;
   napi_get_cb_info(env, info, &argc, argv, nullptr, nullptr);
   napi_get_value_uint32(env, argv[0], &handle);
+  napi_get_value_uint32(env, argv[1], &microseconds);
   EnvState* state = EnvState::From(env);
   int32_t count = -EBADF;
   if (state->Find(handle, Kind::kCompletionQueue) != nullptr) {
     try {
-      count = static_cast<int32_t>(static_cast<CqPoller*>(state->Kept(handle))->Poll());
+      auto* poller = static_cast<CqPoller*>(state->Kept(handle));
+      count = static_cast<int32_t>(microseconds == 0 ? poller->Poll() : poller->PollFor(microseconds));
     } catch (const rdma::Error& error) {
       count = -error.err();
     }
@@ -84,6 +87,12 @@ napi_value PollCq(napi_env env, napi_callback_info info) {
   napi_value result = nullptr;
   napi_create_int32(env, count, &result);
   return result;
+}
+
+/// setBusyPoll(handle, microseconds)
+Napi::Value SetBusyPoll(const Napi::CallbackInfo& info) {
+  Poller(info)->SetBusyPoll(U32(info, 1));
+  return info.Env().Undefined();
 }
 
 /// refCq(handle, ref)
@@ -121,6 +130,7 @@ void RegisterCompletionQueue(Napi::Env env, Napi::Object exports) {
   Export<ModerateCq>(env, exports, "moderateCq");
   Export<CqReserved>(env, exports, "cqReserved");
   Export<RefCq>(env, exports, "refCq");
+  Export<SetBusyPoll>(env, exports, "setBusyPoll");
   ExportRaw(env, exports, "pollCq", PollCq);
 }
 

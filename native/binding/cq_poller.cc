@@ -1,5 +1,9 @@
 #include "cq_poller.h"
 
+#include <sched.h>
+
+#include <algorithm>
+
 #include "../core/error.h"
 
 namespace binding {
@@ -7,6 +11,9 @@ namespace binding {
 namespace {
 
 constexpr int kBatchesPerTurn = 4;
+/// How long one turn of the loop may look for completions that are not there yet.
+constexpr uint32_t kSliceMicroseconds = 50;
+constexpr uint64_t kNanosecondsPerMicrosecond = 1000;
 
 }  // namespace
 
@@ -54,6 +61,36 @@ void CqPoller::Stop() {
   if (cq_->own_channel()) channel_->Stop();
 }
 
+uint32_t CqPoller::PollFor(uint32_t microseconds) {
+  uint32_t filled = Poll();
+  if (filled != 0 || microseconds == 0) return filled;
+  const uint64_t until = uv_hrtime() + microseconds * kNanosecondsPerMicrosecond;
+  do {
+    // A soft device works in threads of the kernel, which want a processor.
+    sched_yield();
+    filled = Poll();
+  } while (filled == 0 && uv_hrtime() < until);
+  return filled;
+}
+
+uint32_t CqPoller::Look(bool* again) {
+  *again = false;
+  uint32_t filled = Poll();
+  if (filled == 0 && busy_poll_ != 0 && cq_->outstanding() != 0 && uv_hrtime() < busy_until_) {
+    filled = PollFor(std::min(busy_poll_, kSliceMicroseconds));
+    if (filled == 0 && uv_hrtime() < busy_until_) {
+      *again = true;
+      return 0;
+    }
+  }
+  if (filled == 0) {
+    cq_->Arm();
+    filled = Poll();
+  }
+  if (filled != 0 && busy_poll_ != 0) busy_until_ = uv_hrtime() + busy_poll_ * kNanosecondsPerMicrosecond;
+  return filled;
+}
+
 void CqPoller::Run() {
   Napi::HandleScope scope(state_->env());
   // JavaScript may close the queue during a call, and with it this object.
@@ -61,11 +98,9 @@ void CqPoller::Run() {
   for (int batch = 0; batch < kBatchesPerTurn; ++batch) {
     napi_value count = nullptr;
     try {
-      uint32_t filled = Poll();
-      if (filled == 0) {
-        cq->Arm();
-        filled = Poll();
-      }
+      bool again = false;
+      const uint32_t filled = Look(&again);
+      if (again) break;
       if (filled == 0) {
         uv_idle_stop(again_.get());
         return;

@@ -11,6 +11,9 @@ namespace binding {
 ///
 /// The order is that of ibv_get_cq_event(3): take events, poll until empty, arm, poll once more, only then
 /// sleep. Work per turn of the loop is bounded; what is left is taken in the next turn.
+///
+/// With busy-polling it looks for more before it arms, for a set time after the latest completion and while
+/// there is work in flight, some of it in every turn, so that the loop serves others meanwhile.
 class CqPoller {
  public:
   CqPoller(EnvState* state, std::shared_ptr<rdma::CompletionQueue> cq, std::shared_ptr<ChannelPoller> channel,
@@ -20,12 +23,21 @@ class CqPoller {
   /// Takes what is there into the ring, without a callback.
   uint32_t Poll() { return cq_->Poll(ring_, capacity_); }
 
+  /// As Poll, but looks for [microseconds] until something is there.
+  uint32_t PollFor(uint32_t microseconds);
+
+  /// How long after a completion it looks for the next before it sleeps; 0: not at all.
+  void SetBusyPoll(uint32_t microseconds) { busy_poll_ = microseconds; }
+
   /// False: work in flight does not keep the process alive.
   void SetRef(bool ref);
   void Stop();
 
  private:
   void Run();
+  /// Fills the ring; 0: armed, and nothing is there. [again] says that it is to look once more in the next
+  /// turn.
+  uint32_t Look(bool* again);
   void UpdateRef();
 
   EnvState* state_;
@@ -36,6 +48,8 @@ class CqPoller {
   std::unique_ptr<ValueRef> ring_ref_;
   std::unique_ptr<ValueRef> callback_;
   UvHandle<uv_idle_t> again_;
+  uint32_t busy_poll_ = 0;
+  uint64_t busy_until_ = 0;  // uv_hrtime
   bool wanted_ref_ = true;
   bool busy_ = false;
   bool holding_ = false;

@@ -72,6 +72,49 @@ describe.each(devices)('completion queues on $name', ({ name }) => {
     expect(cq.reserved).toBe(970);
   });
 
+  it('wait for a completion when they are asked to, without the event loop', async () => {
+    const pair = await connectedPair(name);
+    const cq = pair.client.qp.sendCq;
+    const { mr } = await pair.memory(64);
+    expect(cq.poll(10)).toBe(0);
+    const received = pair.server.qp.recv({ sges: [{ addr: mr.addr, length: 64, lkey: mr.lkey }] });
+    const statuses: number[] = [];
+    pair.client.qp.postSend(
+      { opcode: SEND, sges: [{ addr: mr.addr, length: 8, lkey: mr.lkey }], flags: SendFlags.SIGNALED },
+      (status) => statuses.push(status),
+    );
+    for (let turns = 0; statuses.length === 0 && turns < 100; turns += 1) cq.poll(100_000);
+    expect(statuses).toEqual([WcStatus.SUCCESS]);
+    expect((await received).byteLen).toBe(8);
+    expect((await rdmaErrorOf(() => cq.poll(-1))).message).toContain(
+      'wait must be an integer from 0 to 1000000',
+    );
+    await pair.close();
+  });
+
+  it('look for the next completion for a while, and let the event loop turn meanwhile', async () => {
+    const pair = await connectedPair(name);
+    const cq = pair.client.qp.sendCq;
+    expect(cq.busyPoll).toBe(0);
+    expect((await rdmaErrorOf(() => device.createCq({ busyPoll: 1.5 }))).message).toContain(
+      'busyPoll must be',
+    );
+    for (const busyPoll of [1, 1_000_000]) {
+      cq.busyPoll = busyPoll;
+      pair.server.qp.sendCq.busyPoll = busyPoll;
+      expect(cq.busyPoll).toBe(busyPoll);
+      // This receive stays in flight, so both look for its message until it has come.
+      const { bytes, mr } = await pair.memory(64);
+      const last = pair.client.qp.recv({ sges: [{ addr: mr.addr, length: 64, lkey: mr.lkey }] });
+      for (let i = 0; i < 20; i += 1) await message(pair, `message ${i}`);
+      await sleep(5);
+      await turn();
+      await pair.server.qp.send({ opcode: SEND, inline: Buffer.from('last') });
+      expect(bytes.toString('latin1', 0, (await last).byteLen)).toBe('last');
+    }
+    await pair.close();
+  });
+
   it('have no moderation here, and say so', async () => {
     const cq = device.createCq();
     const error = await rdmaErrorOf(() => cq.modify({ cqCount: 16, cqPeriod: 100 }));

@@ -93,5 +93,4 @@ describe('the ring of work requests', () => {
     expect(posted).toBe(3 * CAPACITY);
     expect(ring.outstanding).toBe(0);
   });
-
 });

@@ -1,20 +1,20 @@
 /** A connection as a stream, with the face of net.Socket. */
-import { Duplex } from 'node:stream';
-import { type Address, CmId } from '../cm/index.ts';
-import { slabOf } from '../dma/arena.ts';
+import { CmId } from '../cm/index.ts';
 import { invalidArgument, RdmaError } from '../errors.ts';
 import { checkInteger } from '../verbs/check.ts';
+import { Activity } from './activity.ts';
+import { AddressedDuplex } from './addressed.ts';
 import type { ChannelEvents } from './channel/channel.ts';
 import { Connection } from './connection.ts';
 import { RdmaDirect } from './direct.ts';
-import { IdleTimer } from './idle-timer.ts';
+import { Incoming } from './incoming.ts';
+import { type Done, Outgoing } from './outgoing.ts';
 import { brokenPipe, connectionError } from './socket-errors.ts';
 import {
   type ConnectArguments,
   checkConnectOptions,
   checkSocketOptions,
   connectArguments,
-  type OnReadOptions,
   type RdmaConnectOptions,
   type RdmaSocketOptions,
 } from './socket-options.ts';
@@ -22,24 +22,7 @@ import {
 /** State of a socket, as net.Socket names it. */
 export type RdmaReadyState = 'opening' | 'open' | 'readOnly' | 'writeOnly' | 'closed';
 
-/** From here on memory of the domain's arena is sent from where it is. */
-const ZERO_COPY_BYTES = 4096;
-
-/** Bytes of one 'data' event at most. */
-const CHUNK_BYTES = 65536;
-
 const HIGH_WATER_MARK = 65536;
-
-/** Chunks that are on their way into the channel. */
-interface Outgoing {
-  readonly chunks: readonly Uint8Array[];
-  index: number;
-  offset: number;
-  /** Chunks that are being sent from where they are. */
-  borrowed: number;
-  readonly bytes: number;
-  readonly done: (error?: Error | null) => void;
-}
 
 /**
  * A stream over RDMA that speaks the protocol of rsocket(7). It can be used wherever a net.Socket can be used as a stream:
@@ -47,30 +30,22 @@ interface Outgoing {
  *
  * Events: 'connect', 'ready', 'data', 'end', 'drain', 'timeout', 'error', and 'close' with whether there was an error.
  */
-export class RdmaSocket extends Duplex {
+export class RdmaSocket extends AddressedDuplex {
   /** Milliseconds of {@link setTimeout}. */
   timeout: number | undefined;
   readonly #options: RdmaSocketOptions;
-  readonly #onread: OnReadOptions | undefined;
   readonly #abort = new AbortController();
+  readonly #incoming: Incoming;
+  readonly #outgoing = new Outgoing();
+  readonly #activity = new Activity();
   #connection: Connection | undefined;
   #connecting = false;
   #connected = false;
-  #local: Address | undefined;
-  #remote: Address | undefined;
-  #reading = false;
-  #delivering = false;
-  #endPushed = false;
-  #outgoing: Outgoing | undefined;
-  #finalDone: ((error?: Error | null) => void) | undefined;
   #broken: RdmaError | undefined;
   #resetting = false;
   #ref = true;
-  #bytesRead = 0;
-  #bytesTaken = 0;
-  #idle: IdleTimer | undefined;
-  #keepAlive: NodeJS.Timeout | undefined;
-  #activity = 0;
+  /** Bytes that the stream has asked to be sent. */
+  #taken = 0;
   #direct: RdmaDirect | undefined;
 
   /** @throws RdmaError ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE */
@@ -85,7 +60,7 @@ export class RdmaSocket extends Duplex {
       ...(options.signal === undefined ? {} : { signal: options.signal }),
     });
     this.#options = options;
-    this.#onread = options.onread;
+    this.#incoming = new Incoming(this, options.onread);
     // As in net.Socket: a peer's end is seen although nobody reads yet.
     this.on('end', () => {
       if (!this.allowHalfOpen) this.#refuseWrites();
@@ -121,7 +96,6 @@ export class RdmaSocket extends Duplex {
     try {
       id = new CmId();
       if (!this.#ref) id.unref();
-      this.#remote = { host, port };
       const connection = await Connection.connect(
         id,
         { host, port },
@@ -165,11 +139,12 @@ export class RdmaSocket extends Duplex {
 
   #adopt(connection: Connection): void {
     this.#connection = connection;
+    this.#incoming.attach(connection.channel);
+    this.#outgoing.attach(connection);
     this.#direct?._attach(connection);
     this.#connecting = false;
     this.#connected = true;
-    this.#local = connection.id.localAddress;
-    this.#remote = connection.id.peerAddress;
+    this._setAddresses(connection.id.localAddress, connection.id.peerAddress);
     if (!this.#ref) connection.unref();
   }
 
@@ -181,9 +156,8 @@ export class RdmaSocket extends Duplex {
       return;
     }
     connection.channel.start();
-    this.#touch();
-    this.#feed();
-    if (this.#finalDone !== undefined) connection.channel.shutdown();
+    this.#activity.touch();
+    this.#outgoing.begin();
     this.#deliver();
     // Starts reading, as net.Socket does: an end is noticed, and credits are given back.
     if (!this.isPaused()) this.read(0);
@@ -191,65 +165,20 @@ export class RdmaSocket extends Duplex {
 
   readonly #events: ChannelEvents = {
     readable: () => {
-      this.#touch();
+      this.#activity.touch();
       this.#deliver();
     },
     writable: () => {
-      this.#touch();
-      this.#feed();
+      this.#activity.touch();
+      this.#outgoing.progress();
       this.#direct?._progress();
     },
     mapped: (index, iomap) => this.direct._mapped(index, iomap),
     failed: (error) => this.#onFailed(error),
   };
 
-  /** Hands what has come to the stream, as long as it wants more. */
   #deliver(): void {
-    const channel = this.#connection?.channel;
-    if (channel === undefined || this.#delivering || this.#endPushed || this.destroyed) return;
-    this.#delivering = true;
-    try {
-      let took = false;
-      while (this.#reading && channel.available > 0) {
-        this.#reading = this.#onread === undefined ? this.#push(CHUNK_BYTES) : this.#lend(this.#onread);
-        took = true;
-        if (this.destroyed) return;
-      }
-      if (took) channel.kick();
-      if (channel.readEnded && channel.available === 0) this.#pushEnd();
-    } finally {
-      this.#delivering = false;
-    }
-  }
-
-  #push(limit: number): boolean {
-    const channel = this.#connection!.channel;
-    // The peer can change its bytes at any time: users get a copy, which it can not.
-    const chunk = Buffer.from(channel.peek(limit));
-    channel.consume(chunk.length);
-    this.#bytesRead += chunk.length;
-    return this.push(chunk);
-  }
-
-  #lend({ buffer, callback }: OnReadOptions): boolean {
-    const channel = this.#connection!.channel;
-    const target = typeof buffer === 'function' ? buffer() : buffer;
-    const bytes = channel.peek(target.length);
-    target.set(bytes);
-    const count = bytes.length;
-    channel.consume(count);
-    this.#bytesRead += count;
-    if (callback.call(this, count, target) !== false) return true;
-    this.pause();
-    return false;
-  }
-
-  #pushEnd(): void {
-    this.#endPushed = true;
-    this.push(null);
-    // 'end' comes although nobody reads, when there is nothing left to be read.
-    this.read(0);
-    if (this.#connection?.channel.peerGone === true) this.#refuseWrites();
+    if (this.#incoming.deliver()) this.#refuseWrites();
   }
 
   /** The peer receives nothing any more. */
@@ -262,12 +191,7 @@ export class RdmaSocket extends Duplex {
 
   #settleWrites(error: RdmaError): void {
     this.#direct?._failed(error);
-    const outgoing = this.#outgoing;
-    this.#outgoing = undefined;
-    outgoing?.done(error);
-    const final = this.#finalDone;
-    this.#finalDone = undefined;
-    final?.(outgoing === undefined ? null : error);
+    this.#outgoing.fail(error);
   }
 
   #onFailed(cause: RdmaError): void {
@@ -287,19 +211,15 @@ export class RdmaSocket extends Duplex {
   }
 
   override _read(): void {
-    this.#reading = true;
+    this.#incoming.wanted = true;
     this.#deliver();
   }
 
-  override _write(
-    chunk: Uint8Array,
-    _encoding: BufferEncoding,
-    callback: (error?: Error | null) => void,
-  ): void {
+  override _write(chunk: Uint8Array, _encoding: BufferEncoding, callback: Done): void {
     this.#send([chunk], chunk.length, callback);
   }
 
-  override _writev(chunks: { chunk: Uint8Array }[], callback: (error?: Error | null) => void): void {
+  override _writev(chunks: { chunk: Uint8Array }[], callback: Done): void {
     let bytes = 0;
     const list = chunks.map(({ chunk }) => {
       bytes += chunk.length;
@@ -308,84 +228,22 @@ export class RdmaSocket extends Duplex {
     this.#send(list, bytes, callback);
   }
 
-  #send(chunks: readonly Uint8Array[], bytes: number, done: (error?: Error | null) => void): void {
-    this.#bytesTaken += bytes;
-    if (this.#broken !== undefined) {
-      done(this.#broken);
-      return;
-    }
-    this.#outgoing = { chunks, index: 0, offset: 0, borrowed: 0, bytes, done };
-    if (this.#connected) this.#feed();
+  #send(chunks: readonly Uint8Array[], bytes: number, done: Done): void {
+    this.#taken += bytes;
+    if (this.#broken === undefined) this.#outgoing.write(chunks, bytes, done);
+    else done(this.#broken);
   }
 
-  /** Gives the channel as much as it takes. */
-  #feed(): void {
+  override _final(callback: Done): void {
     const channel = this.#connection?.channel;
-    if (channel === undefined || channel.failed) return;
-    const outgoing = this.#outgoing;
-    if (outgoing !== undefined) {
-      let added = false;
-      for (; outgoing.index < outgoing.chunks.length; outgoing.index += 1) {
-        const chunk = outgoing.chunks[outgoing.index] as Uint8Array;
-        if (outgoing.offset === 0 && this.#sendInPlace(chunk, outgoing)) {
-          added = true;
-          continue;
-        }
-        const count = channel.write(chunk, outgoing.offset);
-        added ||= count > 0;
-        outgoing.offset += count;
-        if (outgoing.offset < chunk.length) break;
-        outgoing.offset = 0;
-      }
-      if (added) channel.kick();
-      this.#finishOutgoing(outgoing);
-    }
-    if (this.#finalDone !== undefined && channel.writeEnded && channel.idle) {
-      const done = this.#finalDone;
-      this.#finalDone = undefined;
-      done();
-    }
+    if (this.#broken !== undefined || channel?.peerGone === true || channel?.failed === true) callback();
+    else this.#outgoing.finish(callback);
   }
 
-  #finishOutgoing(outgoing: Outgoing): void {
-    if (outgoing.index < outgoing.chunks.length || outgoing.borrowed > 0 || this.#outgoing !== outgoing)
-      return;
-    this.#outgoing = undefined;
-    outgoing.done();
-  }
-
-  /** Sends memory of the domain's arena from where it is. */
-  #sendInPlace(chunk: Uint8Array, outgoing: Outgoing): boolean {
-    if (chunk.length < ZERO_COPY_BYTES) return false;
-    const slab = slabOf(chunk.buffer);
-    const { pd, channel } = this.#connection!;
-    if (slab === undefined || slab.arena.pd !== pd || !slab.usable) return false;
-    const { byteOffset, length } = chunk;
-    if (!slab.blocks.hold(byteOffset, length)) return false;
-    outgoing.borrowed += 1;
-    channel.writeFrom(slab.addr + byteOffset, length, slab.lkey, () => {
-      slab.blocks.release(byteOffset, length);
-      outgoing.borrowed -= 1;
-    });
-    return true;
-  }
-
-  override _final(callback: (error?: Error | null) => void): void {
-    const channel = this.#connection?.channel;
-    if (this.#broken !== undefined || channel?.peerGone === true || channel?.failed === true) {
-      callback();
-      return;
-    }
-    this.#finalDone = callback;
-    channel?.shutdown();
-  }
-
-  override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
-    this.#idle?.stop();
-    clearInterval(this.#keepAlive);
+  override _destroy(error: Error | null, callback: Done): void {
+    this.#activity.stop();
     this.#connecting = false;
-    this.#outgoing = undefined;
-    this.#finalDone = undefined;
+    this.#outgoing.drop();
     if (error === null && !this.#resetting) this.#direct?._ended(brokenPipe());
     else this.#direct?._failed(this.#broken ?? brokenPipe());
     this.#abort.abort();
@@ -406,14 +264,14 @@ export class RdmaSocket extends Duplex {
 
   /** As in any stream; with `onread` it is the callback that waits. */
   override pause(): this {
-    if (this.#onread !== undefined) this.#reading = false;
+    if (this.#options.onread !== undefined) this.#incoming.wanted = false;
     return super.pause();
   }
 
   override resume(): this {
     super.resume();
-    if (this.#onread !== undefined && !this.#reading) {
-      this.#reading = true;
+    if (this.#options.onread !== undefined && !this.#incoming.wanted) {
+      this.#incoming.wanted = true;
       process.nextTick(() => this.#deliver());
     }
     return this;
@@ -437,8 +295,7 @@ export class RdmaSocket extends Duplex {
   setTimeout(ms: number, callback?: () => void): this {
     checkInteger('timeout', ms, 0, 0x7fff_ffff);
     this.timeout = ms;
-    this.#idle?.stop();
-    this.#idle = ms === 0 ? undefined : new IdleTimer(ms, () => this.emit('timeout'));
+    this.#activity.setTimeout(ms, () => this.emit('timeout'));
     if (callback !== undefined) {
       if (ms === 0) this.removeListener('timeout', callback);
       else this.once('timeout', callback);
@@ -456,15 +313,7 @@ export class RdmaSocket extends Duplex {
    * again; two hours by default. A peer that has gone ends the connection with ETIMEDOUT.
    */
   setKeepAlive(enable = false, initialDelay = 0): this {
-    clearInterval(this.#keepAlive);
-    this.#keepAlive = undefined;
-    if (!enable) return this;
-    const interval = initialDelay > 0 ? initialDelay : 7_200_000;
-    let seen = this.#activity;
-    this.#keepAlive = setInterval(() => {
-      if (seen === this.#activity) this.#connection?.channel.probe();
-      seen = this.#activity;
-    }, interval).unref();
+    this.#activity.setKeepAlive(enable ? initialDelay : undefined, () => this.#connection?.channel.probe());
     return this;
   }
 
@@ -491,46 +340,14 @@ export class RdmaSocket extends Duplex {
     return this.#direct;
   }
 
-  /** Address of this side: {address, family, port}, or {} before it is known. */
-  address(): { address?: string; family?: string; port?: number } {
-    const local = this.#local;
-    return local === undefined
-      ? {}
-      : { address: local.host, family: local.family ?? 'IPv4', port: local.port };
-  }
-
-  get localAddress(): string | undefined {
-    return this.#local?.host;
-  }
-
-  get localPort(): number | undefined {
-    return this.#local?.port;
-  }
-
-  get localFamily(): string | undefined {
-    return this.#local?.family;
-  }
-
-  get remoteAddress(): string | undefined {
-    return this.#connected ? this.#remote?.host : undefined;
-  }
-
-  get remotePort(): number | undefined {
-    return this.#connected ? this.#remote?.port : undefined;
-  }
-
-  get remoteFamily(): string | undefined {
-    return this.#connected ? this.#remote?.family : undefined;
-  }
-
   /** Bytes that have been handed to the stream. */
   get bytesRead(): number {
-    return this.#bytesRead;
+    return this.#incoming.bytes;
   }
 
   /** Bytes that have been written, those that still wait among them. */
   get bytesWritten(): number {
-    return this.#bytesTaken + this.writableLength - (this.#outgoing?.bytes ?? 0);
+    return this.#taken + this.writableLength - this.#outgoing.bytes;
   }
 
   get connecting(): boolean {
@@ -547,10 +364,5 @@ export class RdmaSocket extends Duplex {
     if (this.readable && this.writable) return 'open';
     if (this.readable) return 'readOnly';
     return this.writable ? 'writeOnly' : 'closed';
-  }
-
-  #touch(): void {
-    this.#activity += 1;
-    this.#idle?.refresh();
   }
 }

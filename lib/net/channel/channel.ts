@@ -5,7 +5,7 @@
  */
 import { endianness } from 'node:os';
 import { type RdmaError, WcStatus, wcError } from '../../errors.ts';
-import { type QueuePair, type RecvWr, WcOpcode } from '../../verbs/index.ts';
+import type { QueuePair } from '../../verbs/index.ts';
 import {
   type ConnData,
   Control,
@@ -13,18 +13,15 @@ import {
   contentOf,
   IOMAP_BYTES,
   kindOf,
-  MAX_TRANSFER,
-  MESSAGE_BYTES,
   MessageType,
   protocolError,
   SGE_BYTES,
 } from '../wire/index.ts';
-import { CONTROL_REQUESTS, ControlBox } from './control.ts';
 import type { ChannelMemory } from './memory.ts';
-import { Outbox, TAG_CONTROL, TAG_NOTHING } from './outbox.ts';
+import { Outbox } from './outbox.ts';
+import { ReceiveQueue } from './receive-queue.ts';
 import { ReceiveWindow } from './receive-window.ts';
-import { SendBatch } from './send-batch.ts';
-import { SendWindow } from './send-window.ts';
+import { Sending } from './sending.ts';
 
 /** Who uses a channel. Everything is called from the event loop, nothing after {@link ChannelEvents.failed}. @internal */
 export interface ChannelEvents {
@@ -38,22 +35,7 @@ export interface ChannelEvents {
   mapped(index: number, iomap: DataView): void;
 }
 
-/** Longest transfer: as long as those of librdmacm, so that copying overlaps with sending. */
-const TRANSFER_BYTES = 65536;
-
-/** Credits that data leave for control messages where a missing receive ends the connection (iWARP). */
-const SPARE_CREDITS = 4;
-
-const IBV_WC_WITH_IMM = 2;
-
 const littleEndianHost = endianness() === 'LE';
-
-/** What the peer's connection data have brought. */
-interface Sending {
-  readonly batch: SendBatch;
-  readonly window: SendWindow;
-  readonly control: ControlBox;
-}
 
 /** @internal */
 export class Channel {
@@ -64,14 +46,12 @@ export class Channel {
   readonly #bySend: boolean;
   readonly #received: ReceiveWindow;
   readonly #outbox: Outbox;
-  readonly #receives: RecvWr[];
-  readonly #maxTransfer: number;
+  readonly #receives: ReceiveQueue;
+  /** There is one as soon as the peer's connection data are known. */
   #sending: Sending | undefined;
   #peer: ConnData | undefined;
   /** Messages that came before the peer's connection data, each with the bytes that it brought. */
   readonly #early: number[] = [];
-  #nextReceive = 0;
-  #toPost = 0;
   #mute: boolean;
   #open = false;
   #failed = false;
@@ -104,12 +84,7 @@ export class Channel {
     this.#mute = bySend && passive;
     this.#received = new ReceiveWindow(memory.receive.length, memory.credits);
     this.#outbox = new Outbox(memory.send, memory.sendAddr, memory.localKey);
-    this.#maxTransfer = Math.min(TRANSFER_BYTES, qp.caps.maxMessage, MAX_TRANSFER);
-    const { messageAddr, localKey: lkey } = memory;
-    this.#receives = Array.from({ length: memory.receives }, (_, i) => ({
-      sges: bySend ? [{ addr: messageAddr + i * MESSAGE_BYTES, length: MESSAGE_BYTES, lkey }] : [],
-    }));
-    qp.postRecv(this.#receives, this.#onReceived);
+    this.#receives = new ReceiveQueue(qp, memory, bySend, this.#onMessage, (error) => this.fail(error));
   }
 
   /** What the peer needs to know. */
@@ -131,14 +106,9 @@ export class Channel {
 
   /** Takes the peer's connection data, once. */
   setPeer(peer: ConnData): void {
-    const { memory } = this;
     this.#peer = peer;
-    const spare = this.#bySend ? SPARE_CREDITS : 0;
-    this.#sending = {
-      batch: new SendBatch(this.#qp, this.#bySend, peer.bigEndian, this.#onSent),
-      window: new SendWindow(memory.sgl, littleEndianHost, peer.credits, peer.dataBuffer, spare),
-      control: new ControlBox(memory, peer),
-    };
+    this.#receives.bigEndianPeer = peer.bigEndian;
+    this.#sending = new Sending(this.#qp, this.memory, this.#outbox, this.#bySend, peer, this.#onCompleted);
     for (let i = 0; i < this.#early.length; i += 2) {
       this.#try(() => this.#handle(this.#early[i] as number, this.#early[i + 1] as number));
     }
@@ -173,10 +143,7 @@ export class Channel {
 
   /** Everything that was written has been sent, and acknowledged as far as the transport does. */
   get idle(): boolean {
-    const sending = this.#sending;
-    return (
-      this.#outbox.empty && (sending === undefined || (sending.control.empty && sending.batch.pending === 0))
-    );
+    return this.#outbox.empty && this.#sending?.idle !== false;
   }
 
   /** Everything that was written is with the transport. */
@@ -217,7 +184,7 @@ export class Channel {
 
   /** Tells the peer of memory that it may write to. */
   map(index: number, offset: number, addr: number, key: number, length: number): void {
-    this.#sending?.control.map({ index, offset, addr, key, length });
+    this.#sending?.map({ index, offset, addr, key, length });
     this.kick();
   }
 
@@ -225,7 +192,7 @@ export class Channel {
   shutdown(): void {
     if (this.#writeEnded) return;
     this.#writeEnded = true;
-    this.#sending?.control.end(this.#readEnded ? Control.DISCONNECT : Control.SHUTDOWN);
+    this.#sending?.end(this.#readEnded ? Control.DISCONNECT : Control.SHUTDOWN);
     this.kick();
   }
 
@@ -233,11 +200,11 @@ export class Channel {
   disconnect(): void {
     this.#outbox.drop();
     this.#writeEnded = true;
-    const control = this.#sending?.control;
-    if (control !== undefined) {
+    const sending = this.#sending;
+    if (sending !== undefined) {
       // Both have said their last word when each has ended its own side.
-      const over = control.saidDisconnect || (control.said !== undefined && this.#readEnded);
-      control.end(over || this.#peerGone || !this.#open ? undefined : Control.DISCONNECT);
+      const over = sending.saidDisconnect || (sending.said !== undefined && this.#readEnded);
+      sending.end(over || this.#peerGone || !this.#open ? undefined : Control.DISCONNECT);
     }
     this.kick();
   }
@@ -245,11 +212,7 @@ export class Channel {
   /** Makes the transport find out whether the peer is alive. */
   probe(): void {
     if (!this.#canSend || !this.idle) return;
-    const { batch } = this.#sending!;
-    this.#try(() => {
-      batch.probe(TAG_NOTHING);
-      batch.post();
-    });
+    this.#try(() => this.#sending!.probe());
   }
 
   /** Sends what can be sent: now, or with everything else of the turn that is under way. */
@@ -310,7 +273,7 @@ export class Channel {
     if (this.#failed || this.#inTurn) return;
     this.#inTurn = true;
     try {
-      this.#try(this.#repost);
+      this.#try(() => this.#receives.repost());
       if (this.#news && !this.#failed) {
         this.#news = false;
         this.#events.readable();
@@ -325,78 +288,29 @@ export class Channel {
     }
   }
 
-  readonly #repost = (): void => {
-    if (this.#toPost === 0) return;
-    const all = this.#receives;
-    const first = this.#nextReceive - this.#toPost;
-    const list =
-      first >= 0
-        ? all.slice(first, this.#nextReceive)
-        : all.slice(first + all.length).concat(all.slice(0, this.#nextReceive));
-    this.#toPost = 0;
-    this.#qp.postRecv(list, this.#onReceived);
-  };
-
   readonly #flush = (): void => {
     if (!this.#canSend) return;
-    const { batch, window, control } = this.#sending!;
-    if (!this.#peerGone) {
-      control.fillGrants(batch, this.#received);
-      control.fillMapped(batch, window);
-      this.#outbox.fill(batch, window, this.#maxTransfer, CONTROL_REQUESTS);
-    }
-    if (this.#outbox.empty) control.fillEnd(batch);
-    batch.post();
+    this.#sending!.fill(this.#received, !this.#peerGone);
   };
 
-  readonly #onSent = (tag: number, status: number): void => {
-    if (this.#failed) return;
+  readonly #onCompleted = (status: number): boolean => {
+    if (this.#failed) return false;
     if (status !== WcStatus.SUCCESS) {
       this.fail(wcError(status, { operation: 'send', qpNum: this.#qp.qpNum }));
-      return;
+      return false;
     }
-    if (tag === TAG_CONTROL) this.#sending!.control.sent();
-    else this.#outbox.sent(tag);
     this.#room = true;
     this.#schedule();
+    return true;
   };
 
-  readonly #onReceived = (status: number, byteLen: number, wc: number): void => {
+  readonly #onMessage = (msg: number, written: number): void => {
     if (this.#failed) return;
-    if (status !== WcStatus.SUCCESS) {
-      this.fail(wcError(status, { operation: 'receive', qpNum: this.#qp.qpNum }));
-      return;
-    }
-    const index = this.#nextReceive;
-    this.#nextReceive = index + 1 === this.#receives.length ? 0 : index + 1;
-    this.#toPost += 1;
     this.#mute = false;
     this.#schedule();
-    try {
-      const msg = this.#bySend ? this.#sentMessage(index, byteLen) : this.#immediate(wc);
-      const written = this.#bySend ? -1 : byteLen;
-      if (this.#sending === undefined) this.#early.push(msg, written);
-      else this.#handle(msg, written);
-    } catch (error) {
-      this.fail(error as RdmaError);
-    }
+    if (this.#sending === undefined) this.#early.push(msg, written);
+    else this.#handle(msg, written);
   };
-
-  #sentMessage(index: number, byteLen: number): number {
-    if (byteLen !== MESSAGE_BYTES) {
-      throw protocolError(`a message of ${byteLen} bytes, instead of ${MESSAGE_BYTES}`);
-    }
-    return this.memory.messages.getUint32(index * MESSAGE_BYTES, this.#peer?.bigEndian !== true);
-  }
-
-  #immediate(wc: number): number {
-    const { ring } = this.#qp.recvCq;
-    if ((ring.flags(wc) & IBV_WC_WITH_IMM) === 0) throw protocolError('a message without immediate data');
-    if (ring.opcode(wc) !== WcOpcode.RECV_RDMA_WITH_IMM) {
-      throw protocolError('a SEND, where messages come with an RDMA WRITE');
-    }
-    return ring.immData(wc);
-  }
 
   /** @param written bytes that came with the message, -1 when that is not known */
   #handle(msg: number, written: number): void {
@@ -411,7 +325,7 @@ export class Channel {
         return;
       case MessageType.SGL:
         if (written !== 0) checkWritten(written, SGE_BYTES);
-        this.#sending!.window.granted(content, written !== 0);
+        this.#sending!.granted(content, written !== 0);
         return;
       case MessageType.IOMAP:
         checkWritten(written, IOMAP_BYTES);

@@ -21,8 +21,8 @@ const IN_FLIGHT = 4;
 /** Work requests that are left for them. */
 export const CONTROL_REQUESTS = 2 * IN_FLIGHT;
 
-/** A buffer that the peer may write to, for an entry of its iomap. */
-interface MappedBuffer {
+/** A buffer that the peer may write to, for an entry of its iomap. @internal */
+export interface MappedBuffer {
   readonly index: number;
   readonly offset: number;
   readonly addr: number;

@@ -3,13 +3,14 @@
  * in processes of their own, in one boot, by turns. Requests a second of small answers over one and over many kept
  * connections, and bytes a second of large ones.
  *
- *   node dist/tools/softrdma/cli.js -- node dist/bench/net-http.js
+ *   node dist/tools/softrdma/cli.js -- node dist/bench/net-http.js [device] [--rounds n] [--seconds n]
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import http from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import { Agent, createServer } from '../lib/net/adapters/http.ts';
 
 /** What is measured. */
@@ -154,15 +155,26 @@ export async function run(options: NetHttpOptions = {}): Promise<NetHttpResult[]
   return results;
 }
 
-async function main([role, argument]: readonly string[]): Promise<void> {
+async function main(args: readonly string[]): Promise<void> {
+  const [role, argument] = args;
   if (role === 'serve') {
     const { transport, host } = JSON.parse(argument!) as { transport: Transport; host: string };
     return serve(transport, host);
   }
   if (role === 'load') return load(JSON.parse(argument!) as Load);
-  for (const device of role === undefined ? ['rxe0', 'siw0'] : [role]) {
+  const number = { type: 'string' } as const;
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    options: { rounds: number, seconds: number },
+    allowPositionals: true,
+  });
+  const options = {
+    ...(values.rounds === undefined ? {} : { rounds: Number(values.rounds) }),
+    ...(values.seconds === undefined ? {} : { seconds: Number(values.seconds) }),
+  };
+  for (const device of positionals.length === 0 ? ['rxe0', 'siw0'] : positionals) {
     console.log(`${device}: HTTP over RDMA, over TCP, ratio`);
-    for (const { what, unit, rdma, tcp, ratio } of await run({ device })) {
+    for (const { what, unit, rdma, tcp, ratio } of await run({ device, ...options })) {
       const figures = [rdma, tcp].map((figure) => figure.toFixed(0).padStart(8)).join(' ');
       console.log(`  ${what.padEnd(30)} ${figures} ${unit.padEnd(10)} ${ratio.toFixed(2)}`);
     }

@@ -2,12 +2,13 @@
  * Streams of node-rdma/net against rstream (rdmacm-utils), which is C over the same protocol: two processes each, the same
  * traffic, the same buffers, in one boot. The client sends [count] transfers of [size] bytes, the server sends as many back.
  *
- *   node dist/tools/softrdma/cli.js -- node dist/bench/net-stream.js
+ *   node dist/tools/softrdma/cli.js -- node dist/bench/net-stream.js [device [size …]] [--rounds n] [--bytes n]
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import { connect, createServer, type RdmaSocket } from '../lib/net/index.ts';
 
 /** What is measured. */
@@ -192,10 +193,21 @@ async function main(args: readonly string[]): Promise<void> {
     await (role === 'serve' ? serve : call)(host, Number(port), Number(size), Number(count));
     return;
   }
-  for (const device of role === undefined ? ['rxe0', 'siw0'] : [role]) {
-    const sizes = rest.length > 0 ? { sizes: rest.map(Number) } : {};
+  const number = { type: 'string' } as const;
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    options: { rounds: number, bytes: number },
+    allowPositionals: true,
+  });
+  const [only, ...few] = positionals;
+  const options = {
+    ...(few.length > 0 ? { sizes: few.map(Number) } : {}),
+    ...(values.rounds === undefined ? {} : { rounds: Number(values.rounds) }),
+    ...(values.bytes === undefined ? {} : { bytes: Number(values.bytes) }),
+  };
+  for (const device of only === undefined ? ['rxe0', 'siw0'] : [only]) {
     console.log(`${device}: bytes per transfer, MB/s of Node, rstream, rstream that blocks; ratios`);
-    for (const result of await run({ device, ...sizes })) {
+    for (const result of await run({ device, ...options })) {
       const mb = (rate: number): string => (rate / 1e6).toFixed(1).padStart(9);
       console.log(
         `${String(result.size).padStart(9)} ${mb(result.node)} ${mb(result.rstream)} ${mb(result.rstreamBlocking)}` +

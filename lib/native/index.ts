@@ -2,6 +2,7 @@
 import type { layout } from '../layout.ts';
 import type { AddressHandleAddon } from './address-handle.ts';
 import type { AddressWindowAddon } from './address-window.ts';
+import type { ChunkAddon } from './chunk.ts';
 import type { CmAddon } from './cm.ts';
 import type { CompletionQueueAddon } from './completion-queue.ts';
 import type { DeviceAddon } from './device.ts';
@@ -18,6 +19,7 @@ export interface Addon
     MemoryAddon,
     DeviceMemoryAddon,
     AddressWindowAddon,
+    ChunkAddon,
     MemoryWindowAddon,
     CompletionQueueAddon,
     QueuePairAddon,

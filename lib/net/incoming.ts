@@ -1,10 +1,8 @@
 /** The receiving side of a socket: from the channel to whoever reads the stream, or to the user's own buffer. */
 import type { Duplex } from 'node:stream';
+import { CHUNK_BYTES, copyOf } from '../dma/copy.ts';
 import type { Channel } from './channel/channel.ts';
 import type { OnReadOptions } from './socket-options.ts';
-
-/** Bytes of one 'data' event at most. */
-const CHUNK_BYTES = 65536;
 
 /** @internal */
 export class Incoming {
@@ -62,7 +60,7 @@ export class Incoming {
 
   #push(channel: Channel): boolean {
     // The peer can change its bytes at any time: users get a copy, which it can not.
-    const chunk = Buffer.from(channel.peek(CHUNK_BYTES));
+    const chunk = copyOf(channel.peek(CHUNK_BYTES));
     channel.consume(chunk.length);
     this.bytes += chunk.length;
     return this.#stream.push(chunk);

@@ -115,6 +115,7 @@ void RegisterCompletionQueue(Napi::Env env, Napi::Object exports);
 void RegisterQueuePair(Napi::Env env, Napi::Object exports);
 void RegisterAddressHandle(Napi::Env env, Napi::Object exports);
 void RegisterSharedReceiveQueue(Napi::Env env, Napi::Object exports);
+void RegisterChunk(Napi::Env env, Napi::Object exports);
 void RegisterCm(Napi::Env env, Napi::Object exports);
 
 }  // namespace binding

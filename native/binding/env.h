@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "../core/chunk_pool.h"
 #include "../core/layout.h"
 #include "../core/object.h"
 
@@ -58,6 +59,7 @@ class EnvState {
   void SetErrorFactory(Napi::Function factory) { make_error_ = Napi::Persistent(factory); }
   void SetPostStatus(napi_value array, rdma::PostStatus* memory);
   rdma::PostStatus* post_status() const noexcept { return post_status_; }
+  const std::shared_ptr<rdma::ChunkPool>& chunks() const noexcept { return chunks_; }
 
   /// The callback for UvHandle: the environment may not end before libuv has let go of every handle.
   std::function<void()> HoldForClose();
@@ -85,6 +87,7 @@ class EnvState {
   std::vector<uint32_t> free_;
   std::vector<uint32_t> closed_;
   Napi::FunctionReference make_error_;
+  std::shared_ptr<rdma::ChunkPool> chunks_ = std::make_shared<rdma::ChunkPool>();
   std::unique_ptr<ValueRef> post_status_ref_;
   rdma::PostStatus* post_status_ = nullptr;
   napi_async_cleanup_hook_handle hook_ = nullptr;

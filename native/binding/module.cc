@@ -111,6 +111,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   RegisterDeviceQuery(env, exports);
   RegisterMemory(env, exports);
   RegisterAddressWindow(env, exports);
+  RegisterChunk(env, exports);
   RegisterDeviceMemory(env, exports);
   RegisterThreadDomain(env, exports);
   RegisterMemoryWindow(env, exports);

@@ -98,9 +98,11 @@ export class Job {
   #refusal(error: unknown, index: number): unknown {
     if (!(error instanceof RdmaError)) return error;
     const head = this.mapping!;
-    const part = index < head.wrs.length ? head : head.tail;
-    const wr = part?.wrs[part === head ? index : index - head.wrs.length];
-    const fragment = wr === undefined ? undefined : part!.fragmentAt(wr.offset);
+    const behind = index - head.wrs.length;
+    const fragment =
+      behind < 0
+        ? head.fragmentAt(head.wrs[index]!.offset)
+        : head.tail!.fragmentAt(head.tail!.wrs[behind]!.offset);
     const { code, message, errno, syscall, qpNum, posted } = error;
     const details = { errno, syscall, qpNum, posted, wrIndex: index, fragment, cause: error };
     return new RdmaError(code, `${operationOf(head)}: ${message}`, details);

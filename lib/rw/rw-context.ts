@@ -234,7 +234,7 @@ export class RwContext {
     const head = this.#map(op, fragments, { remoteAddr, ...options });
     let tail: Mapped | Promise<Mapped>;
     try {
-      tail = this.#map('send', message, { noInline });
+      tail = this.#map('send', message, { remoteAddr: 0, noInline });
     } catch (error) {
       undo(head);
       throw error;
@@ -263,12 +263,16 @@ export class RwContext {
     );
   }
 
-  #map(op: DmaOp, fragments: Fragments | DmaBatch, options: MapOptions): Mapped | Promise<Mapped> {
+  #map(
+    op: DmaOp,
+    fragments: Fragments | DmaBatch,
+    options: MapOptions & { readonly remoteAddr: number },
+  ): Mapped | Promise<Mapped> {
     if (!(fragments instanceof DmaBatch)) return this.builder.mapOrWait(op, fragments, options);
     if (fragments.builder.pd !== this.builder.pd) {
       throw invalidArgument('ERR_INVALID_ARG_VALUE', 'the batch was mapped for another protection domain');
     }
-    return fragments._map(op, options.remoteAddr ?? 0, this.builder);
+    return fragments._map(op, options.remoteAddr, this.builder);
   }
 
   #fail(): void {

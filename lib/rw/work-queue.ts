@@ -54,8 +54,8 @@ export class WorkQueue<Wr> implements JobOwner {
   get firstUnmapped(): number {
     if (this.#unmapped === 0) return Number.POSITIVE_INFINITY;
     let job = this.#first;
-    while (job?.mapping !== undefined) job = job.next;
-    return job?.order ?? Number.POSITIVE_INFINITY;
+    while (job!.mapping !== undefined) job = job!.next;
+    return job!.order;
   }
 
   /** Work requests posted and not retired. */
@@ -175,7 +175,7 @@ export class WorkQueue<Wr> implements JobOwner {
   #postFailed(jobs: readonly Job[], posted: number, error: unknown): void {
     if (posted === 0 && jobs.length > 1) {
       // One of them is at fault; the others must not suffer for it.
-      for (const job of jobs) this.#post([job]);
+      for (const job of jobs) this.#postAlone(job);
       return;
     }
     let left = posted;
@@ -191,8 +191,13 @@ export class WorkQueue<Wr> implements JobOwner {
       } else if (posted === 0) {
         job.refusePost(error);
       } else {
-        this.#post([job]);
+        this.#postAlone(job);
       }
     }
+  }
+
+  #postAlone(job: Job): void {
+    if (this.#broken) job.flush();
+    else this.#post([job]);
   }
 }

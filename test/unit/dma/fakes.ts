@@ -5,8 +5,8 @@ import type { DmaMr, DmaPd, DmaSlab, DmaWindow, PageLink } from '../../../lib/dm
 import { RdmaError, WcStatus } from '../../../lib/errors.ts';
 import type { OnRetired } from '../../../lib/ring/work-ring.ts';
 import type { RwQp } from '../../../lib/rw/types.ts';
-import { Access, Opcode, SendFlags } from '../../../lib/verbs/constants.ts';
-import type { RecvWr, SendWr, Sge } from '../../../lib/verbs/work-request.ts';
+import { Access, Opcode, SendFlags, WcOpcode } from '../../../lib/verbs/constants.ts';
+import type { RecvWr, SendWr } from '../../../lib/verbs/work-request.ts';
 
 export class FakeMr implements DmaMr {
   closed = false;
@@ -53,6 +53,25 @@ class FakeWindowMr extends FakeMr {
 
   override parts(at: number, length: number): Uint8Array[] {
     return this.#window.parts(this.#start + at, length);
+  }
+}
+
+/** A region over several stretches of memory, one behind the other. */
+class FakePartsMr extends FakeMr {
+  readonly #parts: readonly Uint8Array[];
+
+  constructor(pd: FakePd, parts: readonly Uint8Array[], access: number, key: number) {
+    super(pd, new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0)), access, key, 0);
+    this.#parts = parts;
+  }
+
+  override parts(at: number, length: number): Uint8Array[] {
+    let start = 0;
+    return this.#parts.flatMap((part) => {
+      const own = part.subarray(Math.max(0, at - start), Math.max(0, at + length - start));
+      start += part.length;
+      return own.length === 0 ? [] : [own];
+    });
   }
 }
 
@@ -190,6 +209,11 @@ export class FakePd implements DmaPd {
     return this.keyed((key) => new FakeMr(this, view, access, key), view.byteLength);
   }
 
+  /** One key over [parts], from address 0. */
+  registerParts(parts: readonly Uint8Array[], access: number): FakeMr {
+    return this.keyed((key) => new FakePartsMr(this, parts, access, key), 0);
+  }
+
   /** Makes a region unless registrations fail. */
   keyed(make: (key: number) => FakeMr, bytes: number): FakeMr {
     if (this.failWith !== undefined) throw this.failWith;
@@ -229,9 +253,31 @@ export class FakePd implements DmaPd {
   }
 }
 
-/** A ring of completions with nothing but an error code. */
-function completions(vendorErr: number) {
-  return { opcode: () => 128, flags: () => 0, immData: () => 0, vendorErr: () => vendorErr };
+/** What a message brings besides its bytes. */
+export interface Extras {
+  readonly immData?: number;
+  readonly invalidatedRkey?: number;
+}
+
+/** A ring with one completion at a time, which is what is asked about. */
+class FakeRing {
+  readonly #vendorErr: number;
+  readonly #now = { opcode: WcOpcode.RECV as number, flags: 0, immData: 0 };
+
+  constructor(vendorErr: number) {
+    this.#vendorErr = vendorErr;
+  }
+
+  set(opcode: number, { immData, invalidatedRkey }: Extras): void {
+    this.#now.opcode = opcode;
+    this.#now.flags = (immData === undefined ? 0 : 2) | (invalidatedRkey === undefined ? 0 : 8);
+    this.#now.immData = immData ?? invalidatedRkey ?? 0;
+  }
+
+  opcode = (): number => this.#now.opcode;
+  flags = (): number => this.#now.flags;
+  immData = (): number => this.#now.immData;
+  vendorErr = (): number => this.#vendorErr;
 }
 
 interface Posted {
@@ -245,8 +291,9 @@ export class FakeQp implements RwQp {
   readonly peer: FakePd;
   readonly qpNum = 7;
   readonly caps: RwQp['caps'];
-  readonly sendCq = { ring: completions(42) };
-  readonly recvCq = { ring: completions(43) };
+  readonly sendCq = { ring: new FakeRing(42) };
+  readonly recvCq = { ring: new FakeRing(43) };
+  srq: object | undefined;
   /** Bytes. */
   pathMtu: number | undefined = 4096;
   /** What each call of postSend was given. */
@@ -334,7 +381,7 @@ export class FakeQp implements RwQp {
   }
 
   /** A message arrives in the first receive. */
-  deliver(message: Uint8Array): void {
+  deliver(message: Uint8Array, extras: Extras = {}): void {
     const { wr, retired } = this.receives.shift()!;
     let at = 0;
     for (const { addr, length, lkey } of wr.sges) {
@@ -343,7 +390,20 @@ export class FakeQp implements RwQp {
       copy([part], this.pd.resolve(addr, part.length, lkey, Access.LOCAL_WRITE, false));
       at += part.length;
     }
+    this.recvCq.ring.set(WcOpcode.RECV, extras);
     retired?.(WcStatus.SUCCESS, message.length, 0, 0);
+  }
+
+  /** The peer's WRITE of [bytes] with immediate data takes the first receive and leaves its memory alone. */
+  deliverWritten(bytes: number, immData: number): void {
+    const { retired } = this.receives.shift()!;
+    this.recvCq.ring.set(WcOpcode.RECV_RDMA_WITH_IMM, { immData });
+    retired?.(WcStatus.SUCCESS, bytes, 0, 0);
+  }
+
+  /** The first receive fails; [wc] -1: it was flushed by the ring, without a completion. */
+  failReceive(status: number, wc = 0): void {
+    this.receives.shift()!.retired?.(status, 0, wc, 0);
   }
 
   toError(): void {
@@ -376,27 +436,47 @@ export class FakeQp implements RwQp {
   }
 
   #carryOut(wr: SendWr): void {
-    const read = wr.opcode === Opcode.RDMA_READ;
     const inline = ((wr.flags ?? 0) & SendFlags.INLINE) !== 0;
-    const local = (sge: Sge) =>
-      this.pd.resolve(sge.addr, sge.length, sge.lkey, read ? Access.LOCAL_WRITE : 0, false);
-    if (wr.opcode !== Opcode.SEND && wr.opcode !== Opcode.RDMA_WRITE && wr.opcode !== Opcode.RDMA_READ) {
-      throw WcStatus.LOC_QP_OP_ERR;
-    }
-    const parts =
-      wr.inline !== undefined ? [wr.inline] : wr.sges.filter((sge) => sge.length > 0).flatMap(local);
-    if (inline && read) throw WcStatus.LOC_QP_OP_ERR;
-    if (wr.opcode === Opcode.SEND) {
-      this.messages.push(Buffer.concat(parts));
-      return;
-    }
-    let remoteAddr = Number(wr.remoteAddr);
-    const need = read ? Access.REMOTE_READ : Access.REMOTE_WRITE;
-    for (const part of parts) {
-      const remote = this.peer.resolve(remoteAddr, part.length, wr.rkey, need, true);
-      if (read) copy(remote, [part]);
-      else copy([part], remote);
-      remoteAddr += part.length;
+    const reach = (need: number): Uint8Array[] => {
+      if (wr.inline !== undefined) return [wr.inline];
+      if (inline && need !== 0) throw WcStatus.LOC_QP_OP_ERR;
+      const sges = (wr.sges ?? []).filter(({ length }) => length > 0);
+      return sges.flatMap((sge) => this.pd.resolve(sge.addr, sge.length, sge.lkey, need, false));
+    };
+    switch (wr.opcode) {
+      case Opcode.SEND:
+      case Opcode.SEND_WITH_IMM:
+      case Opcode.SEND_WITH_INV:
+        this.messages.push(Buffer.concat(reach(0)));
+        return;
+      case Opcode.RDMA_WRITE:
+      case Opcode.RDMA_WRITE_WITH_IMM:
+      case Opcode.RDMA_READ: {
+        const read = wr.opcode === Opcode.RDMA_READ;
+        let remoteAddr = Number(wr.remoteAddr);
+        for (const part of reach(read ? Access.LOCAL_WRITE : 0)) {
+          const need = read ? Access.REMOTE_READ : Access.REMOTE_WRITE;
+          const remote = this.peer.resolve(remoteAddr, part.length, wr.rkey, need, true);
+          if (read) copy(remote, [part]);
+          else copy([part], remote);
+          remoteAddr += part.length;
+        }
+        return;
+      }
+      case Opcode.ATOMIC_FETCH_AND_ADD:
+      case Opcode.ATOMIC_CMP_AND_SWP: {
+        const [at] = this.peer.resolve(Number(wr.remoteAddr), 8, wr.rkey, Access.REMOTE_ATOMIC, true);
+        const old = Buffer.from(at!);
+        const before = old.readBigUInt64LE();
+        const compareAdd = BigInt(wr.compareAdd);
+        let after = BigInt.asUintN(64, before + compareAdd);
+        if (wr.opcode === Opcode.ATOMIC_CMP_AND_SWP) after = before === compareAdd ? BigInt(wr.swap) : before;
+        at!.set(new Uint8Array(BigUint64Array.of(after).buffer));
+        copy([old], reach(Access.LOCAL_WRITE));
+        return;
+      }
+      default:
+        throw WcStatus.LOC_QP_OP_ERR;
     }
   }
 }

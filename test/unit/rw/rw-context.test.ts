@@ -5,7 +5,7 @@ import { RdmaError, WcStatus } from '../../../lib/errors.ts';
 import { RwContext, type RwContextOptions } from '../../../lib/rw/rw-context.ts';
 import type { RwQp } from '../../../lib/rw/types.ts';
 import { Access, SendFlags } from '../../../lib/verbs/constants.ts';
-import { detach, FakePd, FakeQp, foreign, pattern } from './fakes.ts';
+import { detach, FakePd, FakeQp, foreign, pattern } from '../dma/fakes.ts';
 
 const KiB = 1024;
 const ALL = Access.LOCAL_WRITE | Access.REMOTE_READ | Access.REMOTE_WRITE;

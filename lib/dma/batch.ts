@@ -247,7 +247,6 @@ export class DmaBatch {
     }
     this.#users++;
     this.#state = 'busy';
-    let over = false;
     return {
       op,
       total: this.#total,
@@ -256,11 +255,7 @@ export class DmaBatch {
       wrs,
       strategy: this.#strategy(),
       fragmentAt: (position) => pieceAt(this.#pieces, position)?.index,
-      retire: (status, byteLen = this.#total) => {
-        if (over) return undefined;
-        over = true;
-        return this.#retire(status, toDevice ? 0 : byteLen);
-      },
+      retire: (status, byteLen = this.#total) => this.#retire(status, toDevice ? 0 : byteLen),
     };
   }
 

@@ -41,14 +41,10 @@ export const MAX_SGE_BYTES = 2 ** 31 - PAGE_BYTES;
 /** An SGE of no bytes: legal only alone. Ahead of another it makes siw read through a null pointer. */
 const EMPTY_SGE: Sge = { addr: 0, length: 0, lkey: 0 };
 
-/** The work request of an empty transfer; a RECV on siw needs an SGE, so it has one. */
-export function emptyWr(): MappedWr {
-  return { sges: [EMPTY_SGE], offset: 0, length: 0, signal: false };
-}
-
 /**
  * Fills work requests in order, each up to its most SGEs and bytes. A stretch longer than a work request may carry is
- * continued in the next. Whether several work requests are allowed is the caller's question.
+ * continued in the next. Whether several work requests are allowed is the caller's question. No bytes are one work request
+ * with an empty SGE: a RECV on siw needs one.
  */
 export function layout(extents: readonly Extent[], rules: LayoutRules): MappedWr[] {
   const { quirks } = rules;
@@ -73,7 +69,8 @@ export function layout(extents: readonly Extent[], rules: LayoutRules): MappedWr
       bytes += length;
     }
   }
-  if (sges.length > 0) finish(wrs, sges, start, bytes, rules);
+  if (sges.length === 0) return [{ sges: [EMPTY_SGE], offset: 0, length: 0, signal: false }];
+  finish(wrs, sges, start, bytes, rules);
   if (quirks.tinyBytes > 0) for (const wr of wrs) separateTinySge(wr, rules);
   return wrs;
 }
@@ -82,9 +79,10 @@ function finish(wrs: MappedWr[], sges: Sge[], offset: number, length: number, ru
   const { quirks } = rules;
   const head = length <= quirks.tinyBytes ? tinyCut(sges, offset, length, rules) : length;
   if (head < length) {
-    const [first, second] = splitSges(sges, head);
-    wrs.push({ sges: first, offset, length: head, signal: false });
-    wrs.push({ sges: second, offset: offset + head, length: length - head, signal: false });
+    // Devices on which this happens take one SGE per READ.
+    const [first, second] = split(sges[0]!, head);
+    wrs.push({ sges: [first], offset, length: head, signal: false });
+    wrs.push({ sges: [second], offset: offset + head, length: length - head, signal: false });
     return;
   }
   wrs.push({ sges, offset, length, signal: length >= quirks.signalFrom });
@@ -98,18 +96,12 @@ function tinyCut(sges: readonly Sge[], offset: number, length: number, rules: La
   return length;
 }
 
-/** [sges] cut at byte [at]. */
-function splitSges(sges: readonly Sge[], at: number): [Sge[], Sge[]] {
-  const first: Sge[] = [];
-  const second: Sge[] = [];
-  let position = 0;
-  for (const { addr, length, lkey } of sges) {
-    const here = Math.min(length, Math.max(0, at - position));
-    if (here > 0) first.push({ addr, length: here, lkey });
-    if (here < length) second.push({ addr: addr + here, length: length - here, lkey });
-    position += length;
-  }
-  return [first, second];
+/** [sge] cut at byte [at]. */
+function split({ addr, length, lkey }: Sge, at: number): [Sge, Sge] {
+  return [
+    { addr, length: at, lkey },
+    { addr: addr + at, length: length - at, lkey },
+  ];
 }
 
 /** Cuts the only SGE of a tiny SEND or WRITE in two: at the page end inside it, otherwise in the middle. */
@@ -120,5 +112,5 @@ function separateTinySge(wr: MappedWr, rules: LayoutRules): void {
     return;
   const toPageEnd = bytesToPageEnd(sge.addr, sge.length);
   const head = toPageEnd < sge.length ? toPageEnd : sge.length >> 1;
-  if (head > 0) wr.sges.splice(0, 1, ...splitSges([sge], head).flat());
+  if (head > 0) wr.sges.splice(0, 1, ...split(sge, head));
 }

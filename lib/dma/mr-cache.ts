@@ -206,13 +206,9 @@ export class MrCache {
     while (this.#closing.size > 0) await Promise.all(this.#closing);
   }
 
-  async #register(buffer: ArrayBufferLike): Promise<DmaMr> {
-    try {
-      return await this.pd.regMr(buffer, Access.LOCAL_WRITE);
-    } catch (error) {
-      if ((error as RdmaError).code !== 'ENOMEM' || !(await this.makeRoom())) throw error;
-      return this.pd.regMr(buffer, Access.LOCAL_WRITE);
-    }
+  #register(buffer: ArrayBufferLike): Promise<DmaMr> {
+    const register = () => this.pd.regMr(buffer, Access.LOCAL_WRITE);
+    return this.withRoom(register, (error) => (error as RdmaError).code === 'ENOMEM');
   }
 
   #lend(entry: Entry, mr: DmaMr): Lease {
@@ -249,17 +245,16 @@ export class MrCache {
   }
 
   #drop(entry: Entry): void {
-    if (!this.#forget(entry)) return;
+    this.#forget(entry);
     this.#evictions++;
     if (entry.users === 0 && entry.mr !== undefined) this.#close(entry.mr);
   }
 
-  #forget(entry: Entry): boolean {
-    if (entry.dropped) return false;
+  #forget(entry: Entry): void {
+    if (entry.dropped) return;
     entry.dropped = true;
     this.#entries.delete(entry.buffer);
     this.#pinned -= entry.length;
-    return true;
   }
 
   #close(mr: DmaMr): void {

@@ -92,7 +92,6 @@ export class Reach {
   tryAll(): boolean {
     let all = true;
     for (const stretch of this.stretches) {
-      if (stretch.reached) continue;
       try {
         if (!this.#try(stretch)) all = false;
       } catch (error) {

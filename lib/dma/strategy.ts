@@ -6,7 +6,7 @@ import { unpostable } from './obstacles.ts';
 import { foreignBytes, ownSink } from './questions.ts';
 import { layoutOf, stretchesOf } from './stretches.ts';
 import { table } from './table.ts';
-import { type ForceStrategy, type Row, type Stretch, strategies, type Transfer } from './transfer.ts';
+import { type ForceStrategy, forceStrategies, type Row, type Stretch, type Transfer } from './transfer.ts';
 import { registerAll, registerForeign } from './treatments.ts';
 
 /** The row taken and what follows from it. */
@@ -56,7 +56,7 @@ export function decide(t: Transfer, force?: ForceStrategy): Decision {
  */
 export function decideWithoutLocking(t: Transfer): Decision | undefined {
   const bounce = table.find((row) => row.strategy === 'bounce')!;
-  return bounce.impossible(t) === undefined ? new Decision(bounce, t, true, 13) : undefined;
+  return bounce.impossible!(t) === undefined ? new Decision(bounce, t, true, 13) : undefined;
 }
 
 /** Row 2: the device opts out before anything is tried. */
@@ -72,12 +72,12 @@ function refuseDmabuf(t: Transfer): void {
 }
 
 function decideForced(t: Transfer, force: ForceStrategy): Decision {
-  const row = table.filter((candidate) => candidate.row > 0 && candidate.strategy === force).at(-1);
+  const row = table.find(({ strategy, impossible }) => strategy === force && impossible !== undefined);
   if (row === undefined) {
-    const names = strategies.slice(1).join(', ');
+    const names = forceStrategies.join(', ');
     throw invalidArgument('ERR_INVALID_ARG_VALUE', `force must be one of ${names}, got ${String(force)}`);
   }
-  const why = row.impossible(t);
+  const why = row.impossible!(t);
   if (why !== undefined) {
     throw invalidArgument('ERR_INVALID_ARG_VALUE', `force '${force}' is impossible for this ${t.op}: ${why}`);
   }

@@ -2,7 +2,7 @@
 
 import { MAX_SLAB_BYTES } from './arena.ts';
 import type { Piece } from './fragments.ts';
-import { emptyWr, layout, type MappedWr } from './layout.ts';
+import { layout, type MappedWr } from './layout.ts';
 import { sgeLimit } from './questions.ts';
 import { type Stretch, type Transfer, Treat, type Treatment } from './transfer.ts';
 
@@ -49,7 +49,6 @@ export function blocksOf(piece: Piece): Piece[] {
 }
 
 export function layoutOf(t: Transfer, stretches: readonly Stretch[], spread = false): MappedWr[] {
-  if (t.total === 0) return [emptyWr()];
   return layout(stretches, {
     op: t.op,
     maxSges: sgeLimit(t),

@@ -43,7 +43,6 @@ export const table: readonly Row[] = [
     row: 0,
     strategy: 'empty',
     when: (t) => t.total === 0,
-    impossible: (t) => (t.total === 0 ? undefined : `${t.total} bytes are not none`),
     treat: byKey,
     reason: () => 'no bytes: one work request with a single empty SGE',
   },
@@ -72,7 +71,6 @@ export const table: readonly Row[] = [
     row: 2,
     strategy: 'transientMr',
     when: (t) => hasDmabuf(t) && t.means.p2p && postable(t, registerForeign(t)),
-    impossible: unregistrable,
     treat: registerForeign,
     reason: () => 'memory of another device: registered by its dma-buf',
   },
@@ -80,7 +78,6 @@ export const table: readonly Row[] = [
     row: 4,
     strategy: 'transientMr',
     when: (t) => ownSink(t) && postable(t, registerAll),
-    impossible: unregistrable,
     treat: () => registerAll,
     reason: () =>
       'the key of an iWARP READ sink goes on the wire: an MR of exactly its range, not the arena key',

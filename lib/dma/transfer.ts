@@ -22,9 +22,8 @@ export type Strategy =
 /** What `force` may ask for. */
 export type ForceStrategy = Exclude<Strategy, 'empty'>;
 
-/** All strategies, in table order. */
-export const strategies: readonly Strategy[] = [
-  'empty',
+/** What can be forced, in table order. */
+export const forceStrategies: readonly ForceStrategy[] = [
   'inline',
   'single',
   'multi',
@@ -35,6 +34,9 @@ export const strategies: readonly Strategy[] = [
   'cachedMr',
   'transientMr',
 ];
+
+/** All strategies, in table order. */
+export const strategies: readonly Strategy[] = ['empty', ...forceStrategies];
 
 /** What a queue pair and its device can take. */
 export interface Limits {
@@ -135,8 +137,8 @@ export interface Row {
   readonly strategy: Strategy;
   /** The first row for which this holds is taken. */
   readonly when: (t: Transfer) => boolean;
-  /** Why the row cannot serve the transfer even when forced; undefined when it can. */
-  readonly impossible: (t: Transfer) => string | undefined;
+  /** Of a row that can be forced: why it cannot serve the transfer even so; undefined when it can. */
+  readonly impossible?: (t: Transfer) => string | undefined;
   readonly treat: (t: Transfer) => Treatment;
   /** How pieces are reached when the row is forced, where that differs. */
   readonly forcedTreat?: Treatment;

@@ -19,7 +19,7 @@ export function keyTreat(t: Transfer, piece: Piece): number | undefined {
 export const byKey =
   (t: Transfer): Treatment =>
   (piece) =>
-    keyTreat(t, piece) ?? Treat.KEY;
+    keyTreat(t, piece)!;
 export const copyForeign =
   (t: Transfer): Treatment =>
   (piece) =>

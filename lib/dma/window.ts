@@ -84,7 +84,7 @@ export interface LinearLease {
   readonly addr: number;
   readonly lkey: number;
   readonly rkey: number;
-  /** Ends it. Resolves when the window can be used again. */
+  /** Ends it, once. Resolves when the window can be used again. */
   release(): Promise<void>;
 }
 
@@ -179,8 +179,6 @@ export class WindowPool {
     pieces: readonly Piece[],
     { standing = false, access = Access.LOCAL_WRITE as number } = {},
   ): Promise<LinearLease> {
-    const ready = standing ? this.tryLink(pieces) : undefined;
-    if (ready !== undefined) return ready;
     const size = sizeFor(pieces);
     const window = this.#take(size, standing);
     try {
@@ -212,7 +210,6 @@ export class WindowPool {
     pieces: readonly Piece[],
     close: (() => Promise<void>) | undefined,
   ): LinearLease {
-    let gone: Promise<void> | undefined;
     const end = (): void => {
       this.#unlink(window);
       this.#give(window, size);
@@ -222,15 +219,10 @@ export class WindowPool {
       lkey: mr.lkey,
       rkey: mr.rkey,
       release: () => {
-        if (gone !== undefined) return gone;
-        if (close === undefined) {
-          end();
-          gone = Promise.resolve();
-        } else {
-          // The pages of a pinned region must not be unlinked under it.
-          gone = close().then(end);
-        }
-        return gone;
+        // The pages of a pinned region must not be unlinked under it.
+        if (close !== undefined) return close().then(end);
+        end();
+        return Promise.resolve();
       },
     };
   }
@@ -277,8 +269,8 @@ export class WindowPool {
   }
 
   #unlink(window: PooledWindow): void {
-    if (window.linked === 0 || window.memory.closed) return;
-    window.memory.unlink(0, window.linked);
+    if (window.linked === 0) return;
+    if (!window.memory.closed) window.memory.unlink(0, window.linked);
     this.#links -= window.links;
     window.linked = 0;
     window.links = 0;

@@ -1,6 +1,6 @@
 /** Random cases: a fragment list, an operation, and a way to ask for it. */
 import fc from 'fast-check';
-import type { ForceStrategy } from '../../lib/dma/index.ts';
+import { type ForceStrategy, forceStrategies } from '../../lib/dma/transfer.ts';
 import { type FragmentSpec, forms, places } from './memory.ts';
 
 const PAGE = 4096;
@@ -38,18 +38,6 @@ export interface CaseSpec {
   /** Cached regions are given up afterwards, and nothing may be pinned then. */
   readonly clear: boolean;
 }
-
-const forced: readonly ForceStrategy[] = [
-  'inline',
-  'single',
-  'multi',
-  'chain',
-  'linear',
-  'indirectMkey',
-  'bounce',
-  'cachedMr',
-  'transientMr',
-];
 
 /** Lengths around what matters: header sizes, cache lines, pages, the pool, bounceMax. */
 function lengths(largest: number): fc.Arbitrary<number> {
@@ -147,7 +135,7 @@ export function anyCase(most = 16 * MiB): fc.Arbitrary<CaseSpec> {
         again: fc.boolean(),
       }),
     ),
-    force: sometimes(fc.constantFrom(...forced)),
+    force: sometimes(fc.constantFrom(...forceStrategies)),
     reuse: fc.boolean(),
     remoteOffset: fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 2 * PAGE })),
     payload: fc.nat({ max: 0xffff }),

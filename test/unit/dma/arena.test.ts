@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { Arena, MAX_SLAB_BYTES, slabOf } from '../../../lib/dma/arena.ts';
+import { toPieces } from '../../../lib/dma/fragments.ts';
 import { RdmaError } from '../../../lib/errors.ts';
 import { Access } from '../../../lib/verbs/constants.ts';
 import { detach, FakePd } from './fakes.ts';
@@ -136,6 +137,47 @@ describe('Arena', () => {
     const next = await arena.alloc(64);
     expect(next.slab === slab).toBe(false);
     buffer.free();
+  });
+
+  it('never uses a slab whose registration is closed, as by its protection domain', async () => {
+    const pd = new FakePd();
+    const arena = new Arena(pd, { slabBytes: 4096 });
+    const block = await arena.alloc(64);
+    const view = block.bytes;
+    await block.slab.memory.mr.close();
+    expect(() => toPieces([view], pd)).toThrow(
+      /fragment 0 lies in an arena slab whose registration is closed/,
+    );
+    expect((await arena.alloc(64)).slab === block.slab).toBe(false);
+    expect([arena.owns(view), arena.owns(view.buffer), arena.owns(new ArrayBuffer(1))]).toEqual([
+      true,
+      true,
+      false,
+    ]);
+  });
+
+  it('asks for huge pages where it was told to, and only there', async () => {
+    const pd = new FakePd();
+    const asked: unknown[] = [];
+    const allocSlab = pd.allocSlab.bind(pd);
+    pd.allocSlab = (bytes, access, options?: object) => {
+      asked.push(options);
+      return allocSlab(bytes, access);
+    };
+    await new Arena(pd, { hugePages: true }).alloc(1);
+    await new Arena(pd).alloc(1);
+    expect(asked).toEqual([{ hugePages: true }, undefined]);
+  });
+
+  it('has a remote key, which is of use where the access allows it', async () => {
+    const pd = new FakePd();
+    const access = Access.LOCAL_WRITE | Access.REMOTE_READ;
+    const arena = new Arena(pd, { access });
+    const { addr, rkey, lkey } = await arena.alloc(100);
+    expect(rkey).not.toBe(lkey);
+    expect(pd.resolve(addr, 100, rkey, Access.REMOTE_READ, true)[0]).toHaveLength(100);
+    expect(() => pd.resolve(addr, 100, rkey, Access.REMOTE_WRITE, true)).toThrow();
+    expect(arena.closed).toBe(false);
   });
 
   it('refuses to close while blocks are in use, then deregisters', async () => {

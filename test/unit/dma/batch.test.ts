@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { ArenaBuffer } from '../../../lib/dma/arena.ts';
-import { DmaBatch, unmapBatch } from '../../../lib/dma/batch.ts';
+import { type BatchDirection, DmaBatch, unmapBatch } from '../../../lib/dma/batch.ts';
 import { SgeBuilder } from '../../../lib/dma/sge-builder.ts';
 import { RdmaError } from '../../../lib/errors.ts';
 import { RwContext } from '../../../lib/rw/rw-context.ts';
@@ -77,6 +77,26 @@ describe('a scatter batch', () => {
     expect(target.every((byte) => byte === 0)).toBe(true);
     batch.syncForCpu();
     expect(target.every((byte) => byte === 9)).toBe(true);
+    await batch.unmap();
+  });
+
+  it('takes what the CPU wrote since, when told', async () => {
+    const { builder, rw, remote, qp, far, pages } = await setUp();
+    const source = foreign(100).fill(1);
+    const batch = DmaBatch.start(builder, 'scatter', 'toDevice');
+    batch.add(pages[0]!);
+    batch.add(source);
+    await batch.finalize();
+    const sent = async () => {
+      const written = rw.write(batch, remote);
+      qp.run();
+      await written;
+      return far[PAGE];
+    };
+    source.fill(2);
+    expect(await sent()).toBe(1);
+    batch.syncForDevice();
+    expect(await sent()).toBe(2);
     await batch.unmap();
   });
 
@@ -285,6 +305,41 @@ describe('the states of a batch', () => {
     await batch.unmap();
   });
 
+  it('are over once: giving up and unmapping can be asked for again', async () => {
+    const { builder, pages, rw, remote, qp } = await setUp();
+    const batch = DmaBatch.start(builder, 'scatter', 'toDevice');
+    batch.add(pages[0]!);
+    await batch.finalize();
+    const written = rw.write(batch, remote);
+    const gone = [batch.unmap(), batch.unmap()];
+    qp.run();
+    await Promise.all([written, ...gone, batch.unmap()]);
+    expect(batch.state).toBe('done');
+    for (const end of ['abort', 'dispose'] as const) {
+      const given = DmaBatch.start(builder, 'scatter', 'toDevice');
+      given.add(pages[0]!);
+      if (end === 'abort') given.abort();
+      else await given[Symbol.asyncDispose]();
+      await given.unmap();
+      expect(given.state).toBe('done');
+      expect(() => given.add(pages[0]!)).toThrow(/add of a batch that is done, not open/);
+    }
+  });
+
+  it('fail when memory was detached before it could be mapped, and nothing stays', async () => {
+    const { builder, pages, arena } = await setUp();
+    const { blocks } = arena.stats;
+    const lost = foreign(100);
+    const batch = DmaBatch.start(builder, 'scatter', 'toDevice');
+    for (const fragment of [pages[0]!, foreign(5), pages[1]!, lost]) batch.add(fragment);
+    detach(lost);
+    await expect(batch.finalize()).rejects.toThrow(/fragment 3 was detached/);
+    expect(batch.state).toBe('failed');
+    expect(arena.stats.blocks).toBe(blocks);
+    await batch[Symbol.asyncDispose]();
+    expect(batch.state).toBe('done');
+  });
+
   it('report memory that was detached while the device wrote it', async () => {
     const { builder, rw, remote, qp } = await setUp();
     const target = foreign(100);
@@ -306,6 +361,109 @@ describe('the states of a batch', () => {
     expect(() => DmaBatch.start(builder, 'linear', 'toDevice', { maxBytes: 0 })).toThrow(/limits.maxBytes/);
     expect(() => DmaBatch.start(builder, 'scatter', 'toDevice', { maxVecs: 1.5 })).toThrow(/limits.maxVecs/);
   });
+});
+
+describe('an operation on a batch', () => {
+  const filled = async (
+    builder: SgeBuilder,
+    fragments: readonly ArenaBuffer[],
+    direction: BatchDirection,
+  ) => {
+    const batch = DmaBatch.start(builder, 'scatter', direction, { maxVecs: 100 });
+    for (const fragment of fragments) expect(batch.add(fragment)).toBe(true);
+    await batch.finalize();
+    return batch;
+  };
+
+  it('may be several READs or WRITEs, as many as the send queue has slots; a message must be one', async () => {
+    const { builder, pages, rw, remote, qp, far } = await setUp();
+    const many = await filled(builder, [...pages, ...pages, ...pages], 'toDevice');
+    expect(() => rw.write(many, remote)).toThrow(
+      /a write of this batch needs 12 work requests, and the send queue has 8; use a smaller maxVecs, or linear mode/,
+    );
+    const some = await filled(builder, pages.slice(0, 9), 'toDevice');
+    expect(() => rw.send(some)).toThrow(/a send of this batch needs 3 work requests, and must be one/);
+    const received = await filled(builder, pages.slice(0, 9), 'fromDevice');
+    expect(() => rw.recv(received)).toThrow(/a recv of this batch needs 3 work requests/);
+    expect([many, some, received].map(({ state }) => state)).toEqual(['mapped', 'mapped', 'mapped']);
+    const written = rw.write(some, remote);
+    expect(qp.posted).toHaveLength(3);
+    qp.run();
+    await expect(written).resolves.toEqual({ bytes: 9 * PAGE, strategy: 'multi' });
+    expect(Array.from({ length: 9 }, (_, i) => far[i * PAGE])).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    await unmapBatch([many, some, received]);
+  });
+
+  it('that is refused names the fragment, by its place', async () => {
+    const { builder, pages, rw, remote, qp } = await setUp();
+    const batch = await filled(builder, pages.slice(0, 9), 'toDevice');
+    const { postSend } = qp;
+    qp.postSend = () => {
+      throw new RdmaError('EINVAL', 'fake: refused', { posted: 0, wrIndex: 1 });
+    };
+    await expect(rw.write(batch, remote)).rejects.toMatchObject({ code: 'EINVAL', wrIndex: 1, fragment: 4 });
+    qp.postSend = postSend;
+    expect(batch.state).toBe('mapped');
+    const written = rw.write(batch, remote);
+    qp.run();
+    await written;
+    await batch.unmap();
+  });
+
+  it('goes over another queue pair only if its packets are whole pages, where that matters', async () => {
+    const pd = new FakePd('rxe', 'ib', { onDemandPaging: true });
+    const first = new RwContext(new FakeQp(pd));
+    const qp = new FakeQp(pd);
+    const second = new RwContext(qp);
+    const pages = await Promise.all(Array.from({ length: 3 }, () => first.builder.arena.alloc(PAGE)));
+    const batch = DmaBatch.start(first.builder, 'linear', 'toDevice');
+    for (const page of [pages[0]!, pages[2]!]) batch.add(page);
+    await batch.finalize();
+    qp.pathMtu = 1024;
+    expect(() => second.send(batch)).toThrow(
+      /this send would reach the batch wrongly: .* packets of queue pair 7 are not of whole pages \(path MTU\)/,
+    );
+    expect(batch.state).toBe('mapped');
+    qp.pathMtu = 4096;
+    const sent = second.send(batch);
+    qp.run();
+    await expect(sent).resolves.toEqual({ bytes: 2 * PAGE, strategy: 'linear' });
+    await batch.unmap();
+  });
+});
+
+it('a scatter batch of READ sinks on iWARP hardware has a region for each, never the key of the arena', async () => {
+  const pd = new FakePd('cxgb4', 'iwarp');
+  const { builder } = new RwContext(new FakeQp(pd));
+  const block = await builder.arena.alloc(PAGE);
+  const batch = DmaBatch.start(builder, 'scatter', 'fromDevice', { maxVecs: 2 });
+  batch.add(block.bytes.subarray(0, 100));
+  batch.add(Buffer.from('a slice of the pool'));
+  const vecs = await batch.finalize();
+  expect(vecs.map(({ length }) => length)).toEqual([100, 19]);
+  for (const { lkey } of vecs) expect(lkey).not.toBe(block.lkey);
+  expect(pd.live.size).toBe(3);
+  await batch.unmap();
+  expect(pd.live.size).toBe(1);
+});
+
+it('vectors of neighbours under one key are joined, up to maxSeg', async () => {
+  const { builder } = await setUp();
+  const memory = foreign(300 * 1024);
+  const batch = DmaBatch.start(builder, 'scatter', 'toDevice', { maxSeg: 150_000 });
+  // Noted by its first use, kept registered from now on.
+  (await builder.map('write', memory)).retire(0);
+  for (const [from, to] of [
+    [0, 200_000],
+    [200_000, 230_000],
+  ] as const) {
+    expect(batch.add(memory.subarray(from, to))).toBe(true);
+  }
+  const vecs = await batch.finalize();
+  expect(vecs.map(({ length }) => length)).toEqual([150_000, 80_000]);
+  expect(builder.cache.stats).toMatchObject({ entries: 1, inFlight: 1 });
+  await batch.unmap();
+  expect(builder.cache.stats.inFlight).toBe(0);
 });
 
 it('a batch is unmapped by await using', async () => {

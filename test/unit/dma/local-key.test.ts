@@ -4,6 +4,7 @@ import { SgeBuilder } from '../../../lib/dma/sge-builder.ts';
 import { RdmaError } from '../../../lib/errors.ts';
 import { RwContext } from '../../../lib/rw/rw-context.ts';
 import { Access } from '../../../lib/verbs/constants.ts';
+import { addressOf } from '../../../lib/verbs/memory-region.ts';
 import { FakePd, FakeQp, foreign, pattern } from './fakes.ts';
 
 const KiB = 1024;
@@ -41,6 +42,20 @@ describe('the local key of a device with implicit on-demand paging', () => {
     expect(Buffer.from(target)).toEqual(pattern(100 * KiB).subarray(0, 50 * KiB));
     expect(pd.live.size).toBe(1);
     expect(rw.builder.counters).toMatchObject({ registrations: 0, bytesCopied: 0, inFlight: 0 });
+  });
+
+  it("has the processor's addresses where the domain has none of its own", async () => {
+    const pd = Object.assign(new FakePd('mlx5', 'ib', { implicit: true }), { addressOf: undefined as never });
+    await openLocalKey(pd);
+    const builder = new SgeBuilder(new FakeQp(pd, pd, { maxInlineData: 0 }));
+    const memory = foreign(100);
+    const { wrs } = await builder.map('send', [memory.subarray(10, 20), memory.subarray(50)]);
+    const start = addressOf(memory);
+    expect(start).toBeGreaterThan(4096);
+    expect(wrs[0]!.sges.map(({ addr, length }) => [addr - start, length])).toEqual([
+      [10, 10],
+      [50, 50],
+    ]);
   });
 
   it('is obtained before there are builders', async () => {

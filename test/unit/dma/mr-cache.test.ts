@@ -94,6 +94,17 @@ describe('the cache of regions', () => {
     lease.release();
   });
 
+  it('lends what is there without registering, and is not troubled by what is not', async () => {
+    const { pd, cache } = setUp();
+    const { buffer } = foreign(8 * KiB);
+    cache.evict(buffer);
+    const first = await cache.lease(buffer);
+    const second = await cache.lease(buffer);
+    expect(second.mr).toBe(first.mr);
+    expect(cache.stats).toMatchObject({ hits: 1, misses: 1, evictions: 0, inFlight: 1 });
+    expect(pd.live.size).toBe(1);
+  });
+
   it('forgets a registration that failed, for everybody who waited', async () => {
     const { pd, cache } = setUp();
     pd.failWith = new RdmaError('EFAULT', 'fake: bad address');
@@ -148,6 +159,17 @@ describe('a builder with the cache', () => {
       expect(mapping.strategy).toBe('transientMr');
       mapping.retire(WcStatus.SUCCESS);
     }
+  });
+
+  it('gives up idle regions for a transfer that finds no memory to lock', async () => {
+    const { pd, cache, builder } = setUp();
+    pd.lockable = 200 * KiB;
+    const kept = foreign(150 * KiB);
+    (await builder.map('read', kept, { reuse: true })).retire(WcStatus.SUCCESS);
+    const mapping = await builder.map('read', foreign(120 * KiB));
+    expect(mapping.plan).toMatchObject({ row: 12, strategy: 'transientMr', registers: 1 });
+    expect(cache.stats).toMatchObject({ entries: 0, evictions: 1 });
+    mapping.retire(WcStatus.SUCCESS);
   });
 
   it('copies when memory cannot be locked (row 13)', async () => {

@@ -1,10 +1,11 @@
 // The ways to reach memory that soft devices do not have, and memory given to a peer: on fake devices.
 
 import { describe, expect, it } from 'vitest';
-import { DmabufFragment } from '../../../lib/dma/fragments.ts';
+import { DmabufFragment, type Fragment, toPieces } from '../../../lib/dma/fragments.ts';
 import type { Extent } from '../../../lib/dma/layout.ts';
 import { type DmaOps, dmaOpsOf, setDmaOps } from '../../../lib/dma/ops.ts';
 import { SgeBuilder } from '../../../lib/dma/sge-builder.ts';
+import type { DmaMr } from '../../../lib/dma/types.ts';
 import { RdmaError, WcStatus } from '../../../lib/errors.ts';
 import { RwContext } from '../../../lib/rw/rw-context.ts';
 import { Access } from '../../../lib/verbs/constants.ts';
@@ -37,6 +38,24 @@ describe('memory of another device', () => {
     expect(mapping.retire(WcStatus.SUCCESS)).toBeUndefined();
     await builder.idle();
     expect(pd.live.size).toBe(0);
+  });
+
+  it('can be forced to what it is anyway, and is refused with the reason where nothing serves', () => {
+    const { builder } = setUp(true);
+    const piece = new DmabufFragment(7, 0, 20);
+    expect(builder.plan('write', [piece, foreign(100)], { force: 'transientMr' })).toMatchObject({
+      registers: 2,
+    });
+    expect(builder.plan('write', [piece, foreign(70_000)], { force: 'cachedMr' })).toMatchObject({
+      registers: 2,
+    });
+    expect(builder.plan('write', [piece, Buffer.from('pool')], {})).toMatchObject({ row: 2, bytesCopied: 4 });
+    expect(() =>
+      builder.plan(
+        'send',
+        Array.from({ length: 5 }, () => piece),
+      ),
+    ).toThrow(/no strategy serves this send: 5 pieces, 100 bytes, 100 of them foreign/);
   });
 
   it('is never inline, copied or linear', () => {
@@ -211,4 +230,35 @@ it('DmaOps can be replaced, for tests without a device', async () => {
   mapping.retire(WcStatus.SUCCESS);
   await builder.idle();
   expect(calls).toEqual(['map 100000', 'unmap 100000']);
+});
+
+describe('DmaOps', () => {
+  it('tell memory without a key from memory with one', async () => {
+    const pd = new FakePd('mlx5', 'ib', { peerToPeer: true });
+    const { arena, ops } = new SgeBuilder(new FakeQp(pd));
+    const block = await arena.alloc(100);
+    const keyOf = (fragment: Fragment) => ops.localKey(toPieces(fragment, pd).pieces[0]!);
+    expect(keyOf(block.bytes.subarray(10))).toEqual({ addr: block.addr + 10, lkey: block.lkey });
+    expect(keyOf(foreign(10))).toBeUndefined();
+    expect(keyOf(new DmabufFragment(3, 0, 10))).toBeUndefined();
+  });
+
+  it('close the regions of all operations that end together with one call', async () => {
+    const pd = new FakePd('mlx5');
+    const calls: number[] = [];
+    const batched = Object.assign(pd, {
+      deregMrs: async (regions: readonly DmaMr[]) => {
+        calls.push(regions.length);
+        await Promise.all(regions.map((mr) => mr.close()));
+      },
+    });
+    const builder = new SgeBuilder(new FakeQp(batched));
+    const memory = () => [foreign(70_000), foreign(80_000)];
+    const mappings = await Promise.all([1, 2, 3].map(() => builder.map('write', memory())));
+    expect(pd.live.size).toBe(6);
+    for (const mapping of mappings) mapping.retire(WcStatus.SUCCESS);
+    await builder.idle();
+    expect(calls).toEqual([6]);
+    expect(pd.live.size).toBe(0);
+  });
 });

@@ -238,6 +238,32 @@ describe('a mapping', () => {
   });
 });
 
+describe('a region that cannot be closed', () => {
+  const warning = () => new Promise((resolve) => process.once('warning', resolve));
+
+  it.each([
+    ['of one transfer', { bounceMax: 0 }, {}, /transient memory region could not be closed: fake: busy/],
+    [
+      'of the cache',
+      { bounceMax: 0 },
+      { reuse: true },
+      /cached memory region could not be closed: fake: busy/,
+    ],
+  ])('%s is warned of; the memory and later operations are as ever', async (_, options, how, why) => {
+    const { pd, builder } = setUp(options);
+    const mapping = await builder.map('write', foreign(100 * KiB), how);
+    for (const mr of pd.live) mr.close = () => Promise.reject(new Error('fake: busy'));
+    const warned = warning();
+    expect(mapping.retired).toBe(false);
+    mapping.retire(WcStatus.SUCCESS);
+    expect(mapping.retired).toBe(true);
+    await Promise.all([builder.idle(), builder.cache.clear()]);
+    expect(await warned).toMatchObject({ message: expect.stringMatching(why) });
+    (await builder.map('write', foreign(100 * KiB))).retire(WcStatus.SUCCESS);
+    expect(builder.counters).toMatchObject({ completed: 2, inFlight: 0 });
+  });
+});
+
 describe('SgeBuilder', () => {
   it('checks its options', () => {
     const qp = new FakeQp();

@@ -4,6 +4,7 @@ import type { Fragment } from '../../../lib/dma/fragments.ts';
 import { SgeBuilder, type SgeBuilderOptions } from '../../../lib/dma/sge-builder.ts';
 import { table } from '../../../lib/dma/table.ts';
 import type { DmaOp } from '../../../lib/dma/types.ts';
+import { RdmaError, WcStatus } from '../../../lib/errors.ts';
 import type { RwQp } from '../../../lib/rw/types.ts';
 import { FakePd, FakeQp, foreign } from './fakes.ts';
 
@@ -239,6 +240,8 @@ describe('a forced strategy', () => {
     expect(plan('write', 'bounce', [new ArrayBuffer(65 * 1024 * KiB)])).toMatchObject({ wrs: 9, sges: 9 });
     expect(plan('send', 'linear', arena(3, 4096))).toMatchObject({ row: 8, wrs: 1, sges: 1, registers: 1 });
     expect(plan('recv', 'cachedMr', [foreign(8)])).toMatchObject({ row: 11, sges: 1, registers: 1 });
+    const mixed = [...arena(1), foreign(8), Buffer.from('pool')];
+    expect(plan('send', 'cachedMr', mixed)).toMatchObject({ sges: 3, registers: 1, bytesCopied: 4 });
   });
 
   it('does not apply to an empty transfer', () => {
@@ -314,6 +317,34 @@ describe('iWARP', () => {
       expect(() => b.plan('read', [bytes], { force })).toThrow(/READ sink goes on the wire/);
     }
     expect(b.plan('read', [bytes], { force: 'transientMr' })).toMatchObject({ registers: 1 });
+    expect(() => b.plan('read', [foreign(10)], { force: 'cachedMr' })).toThrow(/READ sink goes on the wire/);
+    expect(() => b.plan('read', [foreign(10)], { force: 'linear' })).toThrow(/READ sink goes on the wire/);
+    const many = Array.from({ length: 17 }, () => foreign(10));
+    expect(() => b.plan('read', many)).toThrow(/it needs 17 work requests and the send queue has 16/);
+    // Nothing else serves, so what could not be registered is not copied.
+    nic.failWith = new RdmaError('ENOMEM', 'fake: RLIMIT_MEMLOCK');
+    await expect(b.map('read', [bytes])).rejects.toThrow(
+      /fragment 0 \(100 bytes\) could not be mapped: fake/,
+    );
+    nic.failWith = undefined;
+    const mapping = await b.map('read', [bytes]);
+    expect(mapping.retire(WcStatus.SUCCESS)).toBeUndefined();
+  });
+});
+
+describe('limits of a READ', () => {
+  it('are those that the user wants, where the device likes fewer SGEs', () => {
+    const wrs = (readSgeSoftLimit: number) => builder({}, { readSgeSoftLimit }).plan('read', arena(4)).wrs;
+    expect([wrs(4), wrs(2), wrs(9)]).toEqual([1, 2, 1]);
+    expect(() => builder({}, { readSgeSoftLimit: 0 })).toThrow(/readSgeSoftLimit must be an integer from 1/);
+  });
+
+  it('siw: a peer that is not trusted gets no key but that of a region of its own', async () => {
+    const siw = new FakePd('siw', 'iwarp');
+    const { bytes } = await Arena.for(siw).alloc(100);
+    const row = (untrustedPeer: boolean) =>
+      new SgeBuilder(new FakeQp(siw), { untrustedPeer }).plan('read', bytes).row;
+    expect([row(false), row(true)]).toEqual([5, 4]);
   });
 });
 

@@ -7,16 +7,7 @@
  */
 import { pathToFileURL } from 'node:url';
 import { Command } from 'commander';
-import {
-  Access,
-  CmId,
-  DEFAULT_BOUNCE_MAX,
-  DEFAULT_CHAIN_MAX,
-  DEFAULT_INLINE_MAX,
-  type ForceStrategy,
-  type Fragments,
-  RwContext,
-} from '../lib/index.ts';
+import { Access, CmId, type ForceStrategy, type Fragments, RwContext } from '../lib/index.ts';
 
 /** What to measure. */
 export interface ThresholdOptions {
@@ -38,7 +29,7 @@ export interface Sample {
 export interface Comparison {
   readonly name: string;
   /** The option that their crossing is the value of, and its default. */
-  readonly option: 'bounceMax' | 'inlineMax' | 'chainMax';
+  readonly option: 'bounceMax' | 'keepMin' | 'inlineMax' | 'chainMax';
   readonly initial: number;
   readonly ways: readonly [ForceStrategy, ForceStrategy];
   readonly samples: readonly Sample[];
@@ -158,6 +149,7 @@ async function compare(
 export async function measureDevice(host: string, rounds: number): Promise<Comparison[]> {
   const bench = await connect(host);
   const { rw } = bench;
+  const { thresholds } = rw.builder;
   const found: Comparison[] = [];
   // Larger than a pool slice, so that any part of it counts as memory that could be registered.
   const foreign = new Uint8Array(MOST);
@@ -167,17 +159,26 @@ export async function measureDevice(host: string, rounds: number): Promise<Compa
       const what = {
         name: `${op}: copied against registered, bytes`,
         option: 'bounceMax',
-        initial: DEFAULT_BOUNCE_MAX,
+        initial: thresholds.bounceMax,
         ways: ['bounce', 'transientMr'],
       } as const;
       const memory = (size: number): Fragments => foreign.subarray(0, size);
       found.push(await compare(bench, op, what, powers(4 * KiB, MOST), memory, rounds));
     }
+    // Buffers of just these sizes, each registered already: what every use but the first costs.
+    const kept = {
+      name: 'write: copied against a region of the cache, bytes',
+      option: 'keepMin',
+      initial: thresholds.keepMin,
+      ways: ['bounce', 'cachedMr'],
+    } as const;
+    const whole = (size: number): Fragments => new Uint8Array(size);
+    found.push(await compare(bench, 'write', kept, powers(4 * KiB, MOST), whole, rounds));
     const { maxInlineData } = rw.builder.limits;
     const inline = {
       name: 'write: inline against copied, bytes',
       option: 'inlineMax',
-      initial: DEFAULT_INLINE_MAX,
+      initial: thresholds.inlineMax,
       ways: ['inline', 'bounce'],
     } as const;
     const small = (size: number): Fragments => foreign.subarray(0, size);
@@ -186,7 +187,7 @@ export async function measureDevice(host: string, rounds: number): Promise<Compa
     const chain = {
       name: `write: a chain against copied, work requests of ${PIECE} bytes`,
       option: 'chainMax',
-      initial: DEFAULT_CHAIN_MAX,
+      initial: thresholds.chainMax,
       ways: ['chain', 'bounce'],
     } as const;
     const pieces = (count: number): Fragments =>

@@ -324,7 +324,9 @@ export class DmaBatch {
   #treatment(t: Transfer): Treatment {
     if (this.mode === 'linear') return () => Treat.LINK;
     if (ownSink(t)) return registerAll;
-    return foreignBytes(t) <= t.thresholds.bounceMax ? copyForeign(t) : cacheForeign(t);
+    // Used more than once, so what a registration costs is not for one transfer alone.
+    const { bounceMax, keepMin } = t.thresholds;
+    return foreignBytes(t) <= Math.min(bounceMax, keepMin) ? copyForeign(t) : cacheForeign(t);
   }
 
   #strategy(): Strategy {

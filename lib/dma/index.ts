@@ -27,12 +27,10 @@ export type { Mapping, Plan } from './mapping.ts';
 export { DEFAULT_PIN_BUDGET, MrCache, type MrCacheOptions, type MrCacheStats } from './mr-cache.ts';
 export { type DmaOps, dmaOpsOf } from './ops.ts';
 export {
-  DEFAULT_BOUNCE_MAX,
-  DEFAULT_CHAIN_MAX,
-  DEFAULT_INLINE_MAX,
   type MapOptions,
   SgeBuilder,
   type SgeBuilderOptions,
 } from './sge-builder.ts';
+export { defaultThresholds } from './thresholds.ts';
 export type { ForceStrategy, Limits, Strategy, Thresholds } from './transfer.ts';
 export type { DmaOp } from './types.ts';

@@ -12,6 +12,7 @@ import { MrCache } from './mr-cache.ts';
 import { type DmaOps, dmaOpsOf } from './ops.ts';
 import { type Quirks, quirksOf } from './quirks.ts';
 import { type Decision, decide, decideWithoutLocking } from './strategy.ts';
+import { defaultThresholds } from './thresholds.ts';
 import type { ForceStrategy, Limits, Means, Thresholds, Transfer } from './transfer.ts';
 import type { DmaOp, DmaPd, DmaQp, Sge } from './types.ts';
 import { WindowPool } from './window.ts';
@@ -20,11 +21,22 @@ import { WindowPool } from './window.ts';
 export interface SgeBuilderOptions {
   /** Where bounce blocks come from; default {@link Arena.for} the queue pair's protection domain. */
   readonly arena?: Arena;
-  /** Foreign memory up to this many bytes is copied rather than registered; default 65536, at most 64 MiB. */
+  /**
+   * Foreign memory up to this many bytes is copied rather than registered for one transfer; at most 64 MiB. Default by the
+   * kind of device ({@link defaultThresholds}), as those below: 4 MiB on soft ones, 64 KiB elsewhere.
+   */
   readonly bounceMax?: number;
+  /**
+   * Foreign memory that is used again is registered to stay from this many bytes of a transfer on, rather than copied once
+   * more; default 64 KiB. With {@link MapOptions.reuse}: from a page on.
+   */
+  readonly keepMin?: number;
   /** SEND and WRITE of up to this many bytes are inline, where the queue pair takes so many; default: all it takes. */
   readonly inlineMax?: number;
-  /** A transfer of at most `bounceMax` bytes is copied when it needs more work requests than this; default 2. */
+  /**
+   * A transfer of at most `bounceMax` bytes, and 64 KiB, is copied when it needs more work requests than this; default 1 on
+   * soft devices, 2 elsewhere.
+   */
   readonly chainMax?: number;
   /** Where foreign buffers that are used again stay registered; default {@link MrCache.for} the protection domain. */
   readonly cache?: MrCache;
@@ -47,20 +59,14 @@ export interface MapOptions {
   readonly remoteAddr?: number;
   /** As in {@link SgeBuilderOptions}, for this transfer. */
   readonly force?: ForceStrategy | undefined;
-  /** The memory will be used again: register its buffers to stay, already the first time. */
+  /**
+   * The memory will be used again: register its buffers to stay, already the first time, also where they are small. Less
+   * than a page, and slices of Node's Buffer pool, are copied even so.
+   */
   readonly reuse?: boolean | undefined;
   /** The work request cannot carry the bytes itself: never the inline strategy. */
   readonly noInline?: boolean | undefined;
 }
-
-/** Default {@link SgeBuilderOptions.bounceMax}, bytes. */
-export const DEFAULT_BOUNCE_MAX = 64 * 1024;
-
-/** Default {@link SgeBuilderOptions.inlineMax}, bytes: more than any queue pair takes. */
-export const DEFAULT_INLINE_MAX = 2 ** 31 - 1;
-
-/** Default {@link SgeBuilderOptions.chainMax}, work requests. */
-export const DEFAULT_CHAIN_MAX = 2;
 
 const operations: ReadonlySet<DmaOp> = new Set(['send', 'recv', 'write', 'read', 'atomic']);
 
@@ -91,6 +97,7 @@ export class SgeBuilder implements MappingOwner {
   readonly #force: ForceStrategy | undefined;
   readonly #means: Means;
   readonly #eagerMeans: Means;
+  readonly #eagerThresholds: Thresholds;
   readonly #closing = new Set<Promise<void>>();
 
   /**
@@ -98,18 +105,21 @@ export class SgeBuilder implements MappingOwner {
    * ERR_INVALID_ARG_VALUE for an arena of another protection domain.
    */
   constructor(qp: DmaQp, options: SgeBuilderOptions = {}) {
+    const { pd } = qp;
+    const { device } = pd;
+    const initial = defaultThresholds[dmaOpsOf(pd).kind];
     const {
-      bounceMax = DEFAULT_BOUNCE_MAX,
-      chainMax = DEFAULT_CHAIN_MAX,
-      inlineMax = DEFAULT_INLINE_MAX,
+      bounceMax = initial.bounceMax,
+      keepMin = initial.keepMin,
+      chainMax = initial.chainMax,
+      inlineMax = initial.inlineMax,
     } = options;
     checkInteger('options.bounceMax', bounceMax, 0, MAX_SLAB_BYTES);
+    checkInteger('options.keepMin', keepMin, 0, 2 ** 31 - 1);
     checkInteger('options.inlineMax', inlineMax, 0, 2 ** 31 - 1);
     checkInteger('options.chainMax', chainMax, 1, 2 ** 31 - 1);
     if (options.readSgeSoftLimit !== undefined)
       checkInteger('options.readSgeSoftLimit', options.readSgeSoftLimit, 1, 2 ** 31 - 1);
-    const { pd } = qp;
-    const { device } = pd;
     this.qp = qp;
     this.pd = pd;
     this.arena = options.arena ?? Arena.for(pd);
@@ -146,7 +156,8 @@ export class SgeBuilder implements MappingOwner {
       ...this.#means,
       reused: (buffer) => buffer.byteLength <= this.cache.pinBudget,
     };
-    this.thresholds = { bounceMax, chainMax, inlineMax };
+    this.thresholds = { bounceMax, keepMin, chainMax, inlineMax };
+    this.#eagerThresholds = { ...this.thresholds, keepMin: 0 };
     this.quirks = quirksOf(device.provider, device.transport, options.untrustedPeer);
     this.#force = options.force;
     this.tallies = [this.counters, deviceTotals(device.name)];
@@ -259,8 +270,10 @@ export class SgeBuilder implements MappingOwner {
 
   /** @internal */
   _transfer(op: DmaOp, pieces: readonly Piece[], total: number, options: MapOptions = noOptions): Transfer {
-    const { limits, thresholds, quirks } = this;
-    const means = options.reuse === true ? this.#eagerMeans : this.#means;
+    const { limits, quirks } = this;
+    const eager = options.reuse === true;
+    const means = eager ? this.#eagerMeans : this.#means;
+    const thresholds = eager ? this.#eagerThresholds : this.thresholds;
     const { remoteAddr = 0, noInline = false } = options;
     return { op, pieces, total, limits, thresholds, quirks, means, remoteAddr, noInline };
   }

@@ -23,7 +23,8 @@ import {
   splittable,
 } from './questions.ts';
 import { countWrs } from './stretches.ts';
-import { type Row, Treat } from './transfer.ts';
+import { GATHER_MAX } from './thresholds.ts';
+import { type Row, type Transfer, Treat } from './transfer.ts';
 import {
   byKey,
   cacheAll,
@@ -36,6 +37,14 @@ import {
   registerAll,
   registerForeign,
 } from './treatments.ts';
+
+/** Some of the memory is used again, and can be registered to stay. */
+function keepable(t: Transfer): boolean {
+  if (ownSink(t)) return false;
+  const treat = cacheForeign(t);
+  const some = t.pieces.some((piece) => treat(piece) === Treat.CACHE && !t.means.cached(piece.buffer));
+  return some && postable(t, treat);
+}
 
 /** The table. Rows are tried from the top; a row is added by putting it in its place. */
 export const table: readonly Row[] = [
@@ -110,7 +119,7 @@ export const table: readonly Row[] = [
     strategy: 'chain',
     when: (t) => {
       if (!splittable(t) || !allKeyed(t) || ownSink(t) || !postable(t, byKey(t))) return false;
-      if (t.total > t.thresholds.bounceMax) return true;
+      if (t.total > Math.min(t.thresholds.bounceMax, GATHER_MAX)) return true;
       // Copying is for fewer work requests; where messages are short, it saves none.
       return countWrs(t, byKey(t)) <= Math.max(t.thresholds.chainMax, countWrs(t, copy));
     },
@@ -153,6 +162,8 @@ export const table: readonly Row[] = [
     when: (t) => {
       if (ownSink(t) || hasDmabuf(t)) return false;
       const foreign = foreignBytes(t);
+      // Registered once (row 11), and from then on neither copied nor registered.
+      if (foreign >= t.thresholds.keepMin && keepable(t)) return false;
       if (foreign > 0 && foreign <= t.thresholds.bounceMax && postable(t, copyForeign(t))) return true;
       return t.total <= t.thresholds.bounceMax && postable(t, copy);
     },
@@ -174,10 +185,7 @@ export const table: readonly Row[] = [
   {
     row: 11,
     strategy: 'cachedMr',
-    when: (t) =>
-      !ownSink(t) &&
-      t.pieces.some((piece) => cacheForeign(t)(piece) === Treat.CACHE && !t.means.cached(piece.buffer)) &&
-      postable(t, cacheForeign(t)),
+    when: keepable,
     impossible: uncacheable,
     treat: cacheForeign,
     forcedTreat: cacheAll,

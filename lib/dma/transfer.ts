@@ -73,9 +73,14 @@ export interface Means {
 
 /** Where one strategy becomes cheaper than another. */
 export interface Thresholds {
-  /** Foreign memory up to this many bytes is copied rather than registered. */
+  /** Foreign memory up to this many bytes is copied rather than registered for one transfer. */
   readonly bounceMax: number;
-  /** A transfer of more work requests than this is copied instead, when it is no larger than {@link bounceMax}. */
+  /** Foreign memory that is used again is registered to stay, rather than copied, from this many bytes of a transfer on. */
+  readonly keepMin: number;
+  /**
+   * A transfer of more work requests than this is copied instead, when it is no larger than {@link bounceMax}, nor than
+   * 64 KiB.
+   */
   readonly chainMax: number;
   /** SEND and WRITE of up to this many bytes are inline, where they can be. */
   readonly inlineMax: number;

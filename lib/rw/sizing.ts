@@ -107,11 +107,19 @@ export function rwSizing(device: SizedDevice, load: RwLoad): RwSizing {
   const room = Math.max(0, maxSendWr - sends);
   return {
     qp: { maxSendWr, maxRecvWr, maxSendSge },
-    cqe: Math.min(maxSendWr + maxRecvWr, attr.maxCqe),
+    cqe: Math.min(granted(maxSendWr) + granted(maxRecvWr), attr.maxCqe),
     wrsPerOperation,
     regions: foreign || (reads && quirks.sinkNeedsOwnMr) ? operations * fragments : 0,
     concurrent: wrsPerOperation === 0 ? 0 : Math.min(operations, Math.floor(room / wrsPerOperation)),
   };
+}
+
+/**
+ * Work requests that a queue of [asked] may take in the end: queues are rounded up, and a context uses all of what it was
+ * given. @see kernel drivers/infiniband/sw/rxe/rxe_queue.c, rxe_queue_init(); siw_verbs.c, siw_create_qp()
+ */
+function granted(asked: number): number {
+  return asked === 0 ? 0 : 2 ** Math.ceil(Math.log2(asked + 1));
 }
 
 /** Most work requests of [fragments] pieces: one ends when its SGEs are used up or its bytes are. */

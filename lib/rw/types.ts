@@ -43,7 +43,7 @@ export interface RwResult {
 export interface RwOptions {
   /** Take this strategy; throws where it is impossible. */
   readonly force?: ForceStrategy;
-  /** The memory will be used again: register foreign buffers to stay, already the first time. */
+  /** The memory will be used again: register foreign buffers of a page and more to stay, already the first time. */
   readonly reuse?: boolean;
   /**
    * Of a write: a message that is sent behind it, in the same list of work requests. The peer has all of the bytes when

@@ -14,6 +14,7 @@ import {
   type MemoryRegion,
   RdmaError,
   RwContext,
+  defaultThresholds,
 } from '../../../lib/index.ts';
 import { connectedPair, type Pair } from '../helpers/pair.ts';
 import { processMemory } from '../lifetime/resources.ts';
@@ -47,7 +48,8 @@ class Stage {
   constructor(pair: Pair, remote: { bytes: Buffer; mr: MemoryRegion }) {
     this.pair = pair;
     this.remote = remote;
-    this.rw = new RwContext(pair.client.qp);
+    // As on a card: copied is what has to be.
+    this.rw = new RwContext(pair.client.qp, defaultThresholds.pinned);
     this.far = new RwContext(pair.server.qp);
     this.arena = Arena.for(pair.pd);
     remote.bytes.set(pattern(REMOTE_BYTES, 5));

@@ -15,6 +15,7 @@ import {
   RdmaError,
   RwContext,
   SendFlags,
+  defaultThresholds,
 } from '../../../lib/index.ts';
 import { devices } from '../helpers/devices.ts';
 import { connectedPair, type Pair } from '../helpers/pair.ts';
@@ -117,7 +118,8 @@ describe.each(devices)('faults on $name', ({ name, host }) => {
 
   beforeEach(async () => {
     pair = await connectedPair(name, { maxSendWr: 8, maxRecvWr: 8, maxSendSge: 1 });
-    rw = new RwContext(pair.client.qp);
+    // As on a card, which registers where these devices would copy.
+    rw = new RwContext(pair.client.qp, defaultThresholds.pinned);
     remote = await pair.memory(REMOTE_BYTES);
     remote.bytes.set(pattern(REMOTE_BYTES, 23));
   });
@@ -264,7 +266,7 @@ describe.each(devices)('faults on $name', ({ name, host }) => {
     expect(liveObjects() - objects).toBeLessThanOrEqual(extra);
 
     const fresh = await again();
-    const next = new RwContext(fresh.qp);
+    const next = new RwContext(fresh.qp, defaultThresholds.pinned);
     const target = new Uint8Array(100 * KiB);
     expect(await next.read(target, at())).toEqual({ bytes: 100 * KiB, strategy: 'transientMr' });
     expect(Buffer.from(target).equals(remote.bytes.subarray(0, 100 * KiB))).toBe(true);

@@ -11,6 +11,7 @@ import {
   type QueuePair,
   RwContext,
   SgeBuilder,
+  defaultThresholds,
 } from '../../../lib/index.ts';
 import { devices } from '../helpers/devices.ts';
 import { connectManually, manualPair } from '../helpers/manual.ts';
@@ -30,7 +31,8 @@ describe.each(devices)('linear memory on $name', ({ name }) => {
 
   beforeAll(async () => {
     pair = await connectedPair(name, { maxSendWr: 32, maxRecvWr: 8, maxSendSge: 4, maxRecvSge: 4 });
-    rw = new RwContext(pair.client.qp);
+    // As on a card, which registers where these devices would copy.
+    rw = new RwContext(pair.client.qp, defaultThresholds.pinned);
     remote = await pair.memory(PAGES * PAGE);
     arena = Arena.for(pair.pd);
     // Every second one, so that no two are neighbours.

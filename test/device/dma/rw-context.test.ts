@@ -1,5 +1,12 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { Access, Arena, liveObjects, type MemoryRegion, RwContext } from '../../../lib/index.ts';
+import {
+  Access,
+  Arena,
+  liveObjects,
+  type MemoryRegion,
+  RwContext,
+  defaultThresholds,
+} from '../../../lib/index.ts';
 import { devices } from '../helpers/devices.ts';
 import { connectedPair, type Pair } from '../helpers/pair.ts';
 import { rdmaErrorOf } from '../helpers/rejection.ts';
@@ -16,7 +23,8 @@ describe.each(devices)('RwContext on $name', ({ name }) => {
 
   const connect = async (): Promise<void> => {
     pair = await connectedPair(name, { maxSendWr: 4, maxRecvWr: 8, maxSendSge: 2 });
-    rw = new RwContext(pair.client.qp);
+    // As on a card, which registers where these devices would copy.
+    rw = new RwContext(pair.client.qp, defaultThresholds.pinned);
     remote = await pair.memory(REMOTE_BYTES);
     remote.bytes.set(pattern(REMOTE_BYTES, 17));
   };

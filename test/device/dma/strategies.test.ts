@@ -7,6 +7,7 @@ import {
   type ForceStrategy,
   type MemoryRegion,
   RwContext,
+  defaultThresholds,
 } from '../../../lib/index.ts';
 import { devices } from '../helpers/devices.ts';
 import { connectedPair, type Pair } from '../helpers/pair.ts';
@@ -64,7 +65,7 @@ describe.each(devices)('strategies on $name', ({ name }) => {
 
   beforeAll(async () => {
     pair = await connectedPair(name, { maxSendWr: 32, maxRecvWr: 8, maxSendSge: 4, maxRecvSge: 4 });
-    near = new RwContext(pair.client.qp);
+    near = new RwContext(pair.client.qp, defaultThresholds.pinned);
     far = new RwContext(pair.server.qp);
     remote = await pair.memory(REMOTE_BYTES);
     block = await Arena.for(pair.pd).alloc(REMOTE_BYTES);

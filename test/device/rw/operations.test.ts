@@ -238,6 +238,18 @@ describe.each(devices)('operations on $name', ({ name }) => {
     return { rkey, addr: mr.addr };
   }
 
+  /** Two ends of their own, which an invalidated key leaves in the error state, and a key of the receiver's. */
+  async function between(
+    test: (sender: RwContext, receiver: RwContext, key: { rkey: number; addr: number }) => Promise<void>,
+  ): Promise<void> {
+    const other = await connectedPair(name);
+    try {
+      await test(new RwContext(other.client.qp), new RwContext(other.server.qp), await revocable(other));
+    } finally {
+      await other.close();
+    }
+  }
+
   it.each([
     ['inline', [10, 1, 21]],
     ['single', [9001]],
@@ -294,27 +306,17 @@ describe.each(devices)('operations on $name', ({ name }) => {
   );
 
   it('an empty message invalidates too', async () => {
-    const other = await connectedPair(name);
-    try {
-      const sender = new RwContext(other.client.qp);
-      const receiver = new RwContext(other.server.qp);
-      const { rkey, addr } = await revocable(other);
+    await between(async (sender, receiver, { rkey, addr }) => {
       const received = receiver.recv(new Uint8Array(10));
       await receiver.ready();
       expect((await sender.send([], { invalidateRkey: rkey })).strategy).toBe('empty');
       expect(await received).toMatchObject({ bytes: 0 });
       await rdmaErrorOf(() => sender.read(new Uint8Array(10), { addr, rkey }));
-    } finally {
-      await other.close();
-    }
+    });
   });
 
   it('the response behind a write invalidates the key it wrote by', async () => {
-    const other = await connectedPair(name);
-    try {
-      const sender = new RwContext(other.client.qp);
-      const receiver = new RwContext(other.server.qp);
-      const { rkey, addr } = await revocable(other);
+    await between(async (sender, receiver, { rkey, addr }) => {
       const received = receiver.recv(new Uint8Array(10));
       await receiver.ready();
       const response = pattern(9, 9);
@@ -325,9 +327,7 @@ describe.each(devices)('operations on $name', ({ name }) => {
           .write(new Uint8Array(2000), { addr, rkey })
           .then(() => sender.read(new Uint8Array(1), { addr, rkey })),
       );
-    } finally {
-      await other.close();
-    }
+    });
   });
 
   it('a message of exactly the receive is whole, and one byte more ends the connection', async () => {

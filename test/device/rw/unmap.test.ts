@@ -1,7 +1,14 @@
 // What a transfer registered goes again, with one call for all that goes at a time.
 
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { Access, liveObjects, type MemoryRegion, Opcode, RwContext } from '../../../lib/index.ts';
+import {
+  Access,
+  liveObjects,
+  type MemoryRegion,
+  Opcode,
+  RwContext,
+  defaultThresholds,
+} from '../../../lib/index.ts';
 import { devices } from '../helpers/devices.ts';
 import { connectedPair, type Pair } from '../helpers/pair.ts';
 import { rdmaErrorOf } from '../helpers/rejection.ts';
@@ -18,7 +25,8 @@ describe.each(devices)('unmapping on $name', ({ name }) => {
 
   beforeEach(async () => {
     pair = await connectedPair(name, { maxSendWr: 16 });
-    rw = new RwContext(pair.client.qp);
+    // As on a card, which registers where these devices would copy.
+    rw = new RwContext(pair.client.qp, defaultThresholds.pinned);
     remote = await pair.memory(512 * KiB);
     calls = [];
     const { pd } = pair;

@@ -155,7 +155,7 @@ export class FakePd implements DmaPd {
   #nextKey = 1;
 
   constructor(
-    provider = 'rxe',
+    provider = 'card',
     transport: 'ib' | 'iwarp' = 'ib',
     features: { onDemandPaging?: boolean; peerToPeer?: boolean; implicit?: boolean } = {},
   ) {

@@ -285,16 +285,16 @@ describe('SgeBuilder', () => {
   });
 
   it('adds to the totals of its device, and counts refusals', async () => {
-    const before = dmaCounters()['fake-rxe']?.strategies.single.bytes ?? 0;
+    const before = dmaCounters()['fake-card']?.strategies.single.bytes ?? 0;
     const { builder, arena } = setUp();
     const block = await arena.alloc(500);
     builder.tryMap('read', block)!.retire(WcStatus.SUCCESS);
     builder.tryMap('read', block)!.retire(WcStatus.SUCCESS);
     expect(() => builder.plan('read', [foreign(1)], { force: 'single' })).toThrow();
-    const totals = dmaCounters()['fake-rxe']!;
+    const totals = dmaCounters()['fake-card']!;
     expect(totals.strategies.single.bytes - before).toBe(1000);
     expect(builder.counters).toMatchObject({ refused: 1, completed: 2 });
     totals.completed = -1;
-    expect(dmaCounters()['fake-rxe']!.completed).toBeGreaterThan(0);
+    expect(dmaCounters()['fake-card']!.completed).toBeGreaterThan(0);
   });
 });

@@ -295,7 +295,7 @@ describe('a forced strategy', () => {
 describe('iWARP', () => {
   it('siw: one SGE per READ, by local key', () => {
     const siw = new FakePd('siw', 'iwarp');
-    const b = new SgeBuilder(new FakeQp(siw, siw));
+    const b = new SgeBuilder(new FakeQp(siw, siw), { bounceMax: 64 * KiB });
     const reads = [foreign(40_000), foreign(40_000)];
     expect(b.plan('read', reads)).toMatchObject({ row: 12, wrs: 2, sges: 2, registers: 2 });
     expect(b.plan('write', reads)).toMatchObject({ row: 12, wrs: 1, sges: 2 });

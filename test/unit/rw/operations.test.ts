@@ -17,7 +17,7 @@ const ALL = Access.LOCAL_WRITE | Access.REMOTE_READ | Access.REMOTE_WRITE | Acce
 const tick = () => new Promise((resolve) => setImmediate(resolve));
 
 async function setUp({
-  provider = 'rxe',
+  provider = 'card',
   caps = {},
   options = {},
 }: {

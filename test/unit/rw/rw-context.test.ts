@@ -14,7 +14,7 @@ const tick = () => new Promise((resolve) => setImmediate(resolve));
 async function setUp(
   caps: Partial<RwQp['caps']> = {},
   options: RwContextOptions = {},
-  provider: 'rxe' | 'siw' = 'rxe',
+  provider: 'card' | 'siw' = 'card',
 ) {
   const pd = new FakePd(provider, provider === 'siw' ? 'iwarp' : 'ib');
   const peer = new FakePd();
@@ -55,12 +55,12 @@ describe('RwContext', () => {
   });
 
   it('signals only the last work request; on siw also those of a page or more', async () => {
-    const flags = async (provider: 'rxe' | 'siw') => {
+    const flags = async (provider: 'card' | 'siw') => {
       const { qp, rw, at, block } = await setUp({ maxSendSge: 1 }, {}, provider);
       void rw.write([block.bytes.subarray(0, 8192), block.bytes.subarray(9000, 9500), block.bytes], at(0));
       return qp.posted.map(({ wr }) => wr.flags);
     };
-    expect(await flags('rxe')).toEqual([0, 0, SendFlags.SIGNALED]);
+    expect(await flags('card')).toEqual([0, 0, SendFlags.SIGNALED]);
     expect(await flags('siw')).toEqual([SendFlags.SIGNALED, 0, SendFlags.SIGNALED]);
   });
 
@@ -193,7 +193,7 @@ describe('RwContext', () => {
       code: 'ERR_RDMA_WC_REM_ACCESS_ERR',
       vendorErr: 42,
       qpNum: 7,
-      device: 'fake-rxe',
+      device: 'fake-card',
     });
     await expect(bad).rejects.toThrow(/read of 30 bytes \(bounce\)/);
     await expect(next).rejects.toMatchObject({ code: 'ERR_RDMA_WC_WR_FLUSH_ERR' });

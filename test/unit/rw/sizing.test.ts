@@ -42,7 +42,7 @@ describe('rwSizing', () => {
       'sends and receives',
       'rxe',
       { operations: 4, sends: 3, receives: 5 },
-      { qp: { maxSendWr: 7, maxRecvWr: 5 }, cqe: 12 },
+      { qp: { maxSendWr: 7, maxRecvWr: 5 }, cqe: 16 },
     ],
     ['READs of siw: one SGE, perhaps in two', 'siw', { operations: 1, fragments: 3 }, { wrsPerOperation: 6 }],
     ['arena memory', 'siw', { operations: 3, foreign: false }, { regions: 0 }],

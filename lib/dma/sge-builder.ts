@@ -23,7 +23,7 @@ export interface SgeBuilderOptions {
   readonly arena?: Arena;
   /**
    * Foreign memory up to this many bytes is copied rather than registered for one transfer; at most 64 MiB. Default by the
-   * kind of device ({@link defaultThresholds}), as those below: 4 MiB on soft ones, 64 KiB elsewhere.
+   * kind of device ({@link defaultThresholds}), as those below: 1 MiB on soft ones, 64 KiB elsewhere.
    */
   readonly bounceMax?: number;
   /**

@@ -12,17 +12,17 @@ const card: Thresholds = { bounceMax: 64 * 1024, keepMin: 64 * 1024, chainMax: 2
 /**
  * The defaults of {@link SgeBuilderOptions}, by {@link DmaOps.kind}. Those of `soft` are measured on rxe and siw
  * (`bench/dma-thresholds.ts`; figures in docs/dma.md): these drivers copy with the processor anyway, so that one copy more
- * costs less than a registration up to the largest transfer measured, and less than a second work request.
+ * costs less than a registration, and less than a second work request.
  */
 export const defaultThresholds: Readonly<Record<DmaOps['kind'], Thresholds>> = {
-  soft: { ...card, bounceMax: 4 * 1024 * 1024, chainMax: 1 },
+  soft: { ...card, bounceMax: 1024 * 1024, chainMax: 1 },
   pinned: card,
   odp: card,
   fake: card,
 };
 
 /**
- * Arena memory of more bytes than this goes out as a chain rather than be copied together: a work request saved is worth the
- * copy of so many bytes at most.
+ * Arena memory of more bytes than this goes out as a chain rather than be copied together: up to here a work request saved is
+ * worth the copy.
  */
 export const GATHER_MAX = 64 * 1024;

@@ -8,13 +8,13 @@ import {
   Arena,
   DmaBatch,
   type DmaOp,
+  defaultThresholds,
   type ForceStrategy,
   type Fragments,
   liveObjects,
   type MemoryRegion,
   RdmaError,
   RwContext,
-  defaultThresholds,
 } from '../../../lib/index.ts';
 import { connectedPair, type Pair } from '../helpers/pair.ts';
 import { processMemory } from '../lifetime/resources.ts';

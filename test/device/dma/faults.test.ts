@@ -8,6 +8,7 @@ import {
   Access,
   Arena,
   CmId,
+  defaultThresholds,
   liveObjects,
   type MemoryRegion,
   Opcode,
@@ -15,7 +16,6 @@ import {
   RdmaError,
   RwContext,
   SendFlags,
-  defaultThresholds,
 } from '../../../lib/index.ts';
 import { devices } from '../helpers/devices.ts';
 import { connectedPair, type Pair } from '../helpers/pair.ts';

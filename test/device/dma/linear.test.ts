@@ -7,11 +7,11 @@ import {
   Arena,
   type ArenaBuffer,
   DmaBatch,
+  defaultThresholds,
   type MemoryRegion,
   type QueuePair,
   RwContext,
   SgeBuilder,
-  defaultThresholds,
 } from '../../../lib/index.ts';
 import { devices } from '../helpers/devices.ts';
 import { connectManually, manualPair } from '../helpers/manual.ts';

@@ -6,11 +6,11 @@ import {
   type ArenaBuffer,
   DmabufFragment,
   type DmaOp,
+  defaultThresholds,
   type MemoryRegion,
   openLocalKey,
   RwContext,
   rwSizing,
-  defaultThresholds,
 } from '../../../lib/index.ts';
 import { devices } from '../helpers/devices.ts';
 import { connectedPair, type Pair } from '../helpers/pair.ts';
@@ -112,7 +112,7 @@ describe.each(devices)('rows on $name', ({ name }) => {
     const rw = new RwContext(pair.client.qp);
     expect(rw.builder.ops.kind).toBe('soft');
     expect(rw.builder.thresholds).toEqual(defaultThresholds.soft);
-    const large = inForeign([1024 * KiB, 300 * KiB]);
+    const large = inForeign([700 * KiB, 300 * KiB]);
     expect(rw.builder.plan('read', large.fragments)).toMatchObject({
       row: 10,
       strategy: 'bounce',

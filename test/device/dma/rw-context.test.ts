@@ -2,10 +2,10 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import {
   Access,
   Arena,
+  defaultThresholds,
   liveObjects,
   type MemoryRegion,
   RwContext,
-  defaultThresholds,
 } from '../../../lib/index.ts';
 import { devices } from '../helpers/devices.ts';
 import { connectedPair, type Pair } from '../helpers/pair.ts';

@@ -3,11 +3,11 @@ import {
   Arena,
   type ArenaBuffer,
   type DmaOp,
+  defaultThresholds,
   dmaCounters,
   type ForceStrategy,
   type MemoryRegion,
   RwContext,
-  defaultThresholds,
 } from '../../../lib/index.ts';
 import { devices } from '../helpers/devices.ts';
 import { connectedPair, type Pair } from '../helpers/pair.ts';

@@ -3,11 +3,11 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import {
   Access,
+  defaultThresholds,
   liveObjects,
   type MemoryRegion,
   Opcode,
   RwContext,
-  defaultThresholds,
 } from '../../../lib/index.ts';
 import { devices } from '../helpers/devices.ts';
 import { connectedPair, type Pair } from '../helpers/pair.ts';

@@ -2,17 +2,18 @@
 
 import { invalidArgument, RdmaError, type WcStatus } from '../errors.ts';
 import { Access } from '../verbs/constants.ts';
-import { type Fragment, type Piece, pieceAt, toPieces } from './fragments.ts';
+import { type Fragment, type Piece, pieceAt, toPiece } from './fragments.ts';
 import { type Extent, layout, MAX_SGE_BYTES } from './layout.ts';
 import type { Mapped } from './mapping.ts';
 import { foreignBytes, ownSink, sgeLimit } from './questions.ts';
 import { PAGE_BYTES } from './quirks.ts';
 import { Reach } from './reach.ts';
-import type { SgeBuilder } from './sge-builder.ts';
+import { SgeBuilder } from './sge-builder.ts';
 import { stretchesOf } from './stretches.ts';
 import { type Strategy, type Transfer, Treat, type Treatment } from './transfer.ts';
 import { cacheForeign, copyForeign, registerAll } from './treatments.ts';
 import type { DmaOp } from './types.ts';
+import { type DmaVec, vectorsOf } from './vectors.ts';
 import { MAX_WINDOW_BYTES, notLinearAfter, pagesOf } from './window.ts';
 
 /** `scatter`: a vector for each stretch, merged where it can be. `linear`: one vector, or a clear refusal. */
@@ -29,14 +30,6 @@ export interface BatchLimits {
   readonly maxVecs?: number;
   /** Most bytes of a vector of a scatter batch; default 2^31 - 4096. */
   readonly maxSeg?: number;
-}
-
-/** A mapped stretch: what the device is given. Never the same object as a fragment. */
-export interface DmaVec {
-  readonly addr: number;
-  /** Bytes. */
-  readonly length: number;
-  readonly lkey: number;
 }
 
 /**
@@ -83,7 +76,10 @@ export class DmaBatch {
   #users = 0;
   #unmapWanted: { readonly promise: Promise<void>; resolve(work: Promise<void>): void } | undefined;
 
-  /** Starts a batch on the queue pair of [builder]. Throws ERR_INVALID_ARG_VALUE or ERR_OUT_OF_RANGE. */
+  /**
+   * Starts a batch on the queue pair of [builder]. Throws ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE or
+   * ERR_OUT_OF_RANGE.
+   */
   static start(
     builder: SgeBuilder,
     mode: BatchMode,
@@ -94,6 +90,12 @@ export class DmaBatch {
   }
 
   private constructor(builder: SgeBuilder, mode: BatchMode, direction: BatchDirection, limits: BatchLimits) {
+    if (!(builder instanceof SgeBuilder)) {
+      throw invalidArgument(
+        'ERR_INVALID_ARG_TYPE',
+        'builder must be an SgeBuilder, such as RwContext.builder',
+      );
+    }
     checkOneOf('mode', mode, ['scatter', 'linear']);
     checkOneOf('direction', direction, ['toDevice', 'fromDevice']);
     this.builder = builder;
@@ -132,8 +134,7 @@ export class DmaBatch {
    */
   add(fragment: Fragment): boolean {
     this.#expect('add', 'open');
-    const { pieces } = toPieces(fragment, this.builder.pd);
-    const piece = pieces[0]?.at(this.#fragments, this.#total);
+    const piece = toPiece(fragment, this.builder.pd)?.at(this.#fragments, this.#total);
     if (piece === undefined) {
       this.#fragments++;
       return true;
@@ -158,7 +159,8 @@ export class DmaBatch {
         access: this.direction === 'toDevice' ? 0 : Access.LOCAL_WRITE,
       });
       if (!this.#reach.tryAll()) await this.#reach.all();
-      this.#vecs = this.#cut(this.#reach.stretches);
+      const maxSeg = this.mode === 'linear' ? Number.POSITIVE_INFINITY : this.maxSeg;
+      this.#vecs = vectorsOf(this.#reach.stretches, maxSeg);
       this.#state = 'mapped';
       return this.#vecs;
     } catch (error) {
@@ -284,7 +286,7 @@ export class DmaBatch {
 
   #addLinear(piece: Piece): boolean {
     const last = this.#pieces[this.#pieces.length - 1];
-    const grows = last !== undefined && joins(last, piece);
+    const grows = last?.precedes(piece.kind, piece.buffer, piece.offset) === true;
     if (!grows) {
       const why = notLinearAfter(last, piece);
       if (why !== undefined) {
@@ -303,7 +305,9 @@ export class DmaBatch {
   #addScatter(piece: Piece): boolean {
     if (this.#total + piece.length > this.maxBytes) return false;
     const last = this.#pieces[this.#pieces.length - 1];
-    const merges = last !== undefined && joins(last, piece) && last.length + piece.length <= this.maxSeg;
+    const merges =
+      last?.precedes(piece.kind, piece.buffer, piece.offset) === true &&
+      last.length + piece.length <= this.maxSeg;
     if (merges) {
       last.length += piece.length;
     } else {
@@ -334,23 +338,6 @@ export class DmaBatch {
     return this.#vecs.length === 1 ? 'single' : 'multi';
   }
 
-  /** Vectors of at most maxSeg bytes; neighbours under one key joined. */
-  #cut(extents: readonly Extent[]): DmaVec[] {
-    const vecs: { addr: number; length: number; lkey: number }[] = [];
-    const maxSeg = this.mode === 'linear' ? Number.POSITIVE_INFINITY : this.maxSeg;
-    for (const { addr, length, lkey } of extents) {
-      const last = vecs[vecs.length - 1];
-      if (last?.lkey === lkey && last.addr + last.length === addr && last.length + length <= maxSeg) {
-        last.length += length;
-        continue;
-      }
-      for (let at = 0; at < length; at += maxSeg) {
-        vecs.push({ addr: addr + at, length: Math.min(maxSeg, length - at), lkey });
-      }
-    }
-    return vecs;
-  }
-
   #transfer(): Transfer {
     return this.builder._transfer(
       this.direction === 'toDevice' ? 'write' : 'read',
@@ -374,15 +361,6 @@ const SUCCESS: (typeof WcStatus)['SUCCESS'] = 0;
 /** Unmaps all of [batches]; for what one poll of a completion queue has retired. */
 export async function unmapBatch(batches: Iterable<DmaBatch>): Promise<void> {
   await Promise.all(Array.from(batches, (batch) => batch.unmap()));
-}
-
-function joins(last: Piece, piece: Piece): boolean {
-  return (
-    last.kind === piece.kind &&
-    last.kind !== 'dmabuf' &&
-    last.buffer === piece.buffer &&
-    last.offset + last.length === piece.offset
-  );
 }
 
 function grown(piece: Piece, by: number): Piece {

@@ -80,7 +80,7 @@ export async function expose(
   if (!Number.isInteger(access) || (access & REMOTE) === 0) {
     throw invalidArgument(
       'ERR_INVALID_ARG_VALUE',
-      `access 0x${access.toString(16)} gives a peer nothing: add REMOTE_READ, REMOTE_WRITE or REMOTE_ATOMIC`,
+      `access ${Number.isInteger(access) ? `0x${access.toString(16)}` : String(access)} gives a peer nothing: add REMOTE_READ, REMOTE_WRITE or REMOTE_ATOMIC`,
     );
   }
   const { pieces, total } = toPieces(fragments, source.pd);

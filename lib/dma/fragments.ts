@@ -99,6 +99,16 @@ export class Piece {
     return new Piece(kind, index, position + at, buffer, offset + at, length, slab);
   }
 
+  /** True when memory of [kind] that starts at byte [offset] of [buffer] goes on where this piece ends. */
+  precedes(kind: PieceKind, buffer: ArrayBufferLike, offset: number): boolean {
+    return (
+      this.kind === kind &&
+      kind !== 'dmabuf' &&
+      this.buffer === buffer &&
+      this.offset + this.length === offset
+    );
+  }
+
   /** The same memory as another fragment of another transfer. */
   at(index: number, position: number): Piece {
     const { kind, buffer, offset, length, slab, dmabuf } = this;
@@ -182,6 +192,18 @@ export function toPieces(fragments: Fragments, pd: DmaPd): PieceList {
   return { pieces, total };
 }
 
+/**
+ * The piece that one [fragment] is; undefined for an empty one. A list is refused: the rest of it would be lost.
+ *
+ * @throws as {@link toPieces}
+ */
+export function toPiece(fragment: Fragment, pd: DmaPd): Piece | undefined {
+  if (!isFragment(fragment)) throw notMemory(fragment, 'fragment', undefined, '');
+  const pieces: Piece[] = [];
+  addFragment(pieces, fragment, 0, 0, pd);
+  return pieces[0];
+}
+
 function addFragment(
   pieces: Piece[],
   fragment: Fragment,
@@ -229,12 +251,7 @@ function addFragment(
 
   const kind = kindOf(buffer, length, slab, pd);
   const last = pieces[pieces.length - 1];
-  if (
-    last !== undefined &&
-    last.buffer === buffer &&
-    last.offset + last.length === offset &&
-    last.kind === kind
-  ) {
+  if (last?.precedes(kind, buffer, offset) === true) {
     last.length += length;
   } else {
     pieces.push(new Piece(kind, index, position, buffer, offset, length, slab));
@@ -290,12 +307,17 @@ function isIterable(value: unknown): value is Iterable<unknown> {
   return typeof value === 'object' && value !== null && Symbol.iterator in value;
 }
 
-function notMemory(value: unknown, name: string, fragment?: number): Error {
+function notMemory(
+  value: unknown,
+  name: string,
+  fragment?: number,
+  lists = ' (or an iterable of them)',
+): Error {
   const got = value === null ? 'null' : typeof value === 'object' ? value.constructor?.name : typeof value;
   return invalidArgument(
     'ERR_INVALID_ARG_TYPE',
-    `${name} must be a Buffer, typed array, DataView, ArrayBuffer, SharedArrayBuffer, ArenaBuffer or DmabufFragment ` +
-      `(or an iterable of them), got ${got}`,
+    `${name} must be a Buffer, typed array, DataView, ArrayBuffer, SharedArrayBuffer, ArenaBuffer or ` +
+      `DmabufFragment${lists}, got ${got}`,
     { fragment },
   );
 }

@@ -14,7 +14,6 @@ export {
   type BatchMode,
   type BatchState,
   DmaBatch,
-  type DmaVec,
   unmapBatch,
 } from './batch.ts';
 export { type DmaCounters, dmaCounters, type StrategyCount } from './counters.ts';
@@ -34,3 +33,4 @@ export {
 export { defaultThresholds } from './thresholds.ts';
 export type { ForceStrategy, Limits, Strategy, Thresholds } from './transfer.ts';
 export type { DmaOp } from './types.ts';
+export type { DmaVec } from './vectors.ts';

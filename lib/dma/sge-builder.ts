@@ -5,7 +5,7 @@ import { invalidArgument, RdmaError } from '../errors.ts';
 import { Arena, MAX_SLAB_BYTES } from './arena.ts';
 import { type DmaCounters, deviceTotals, newCounters } from './counters.ts';
 import { type Exposure, expose } from './expose.ts';
-import { type Fragment, type Fragments, type Piece, toPieces } from './fragments.ts';
+import { type Fragment, type Fragments, type Piece, toPiece, toPieces } from './fragments.ts';
 import type { IndirectMkeys } from './indirect.ts';
 import { Mapping, type MappingOwner, type Plan, planOf } from './mapping.ts';
 import { MrCache } from './mr-cache.ts';
@@ -168,8 +168,8 @@ export class SgeBuilder implements MappingOwner {
    * completion. Throws ERR_RDMA_NEEDS_MR for foreign memory, and the errors of {@link map}.
    */
   mapSgeSingle(fragment: Fragment): Sge {
-    const { pieces } = toPieces(fragment, this.qp.pd);
-    return pieces.length === 0 ? { addr: 0, length: 0, lkey: 0 } : keyedSge(pieces[0]!);
+    const piece = toPiece(fragment, this.qp.pd);
+    return piece === undefined ? { addr: 0, length: 0, lkey: 0 } : keyedSge(piece);
   }
 
   /**

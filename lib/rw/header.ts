@@ -35,8 +35,8 @@ export function headerOf(
   options: RwOptions,
   device: DmaDevice,
 ): WrHeader {
-  const remoteAddr = remote === undefined ? 0 : checkAddr(remote.addr);
-  const rkey = remote === undefined ? 0 : checkU32('remote.rkey', remote.rkey);
+  const oneSided = op === 'read' || op === 'write';
+  const { remoteAddr, rkey } = oneSided ? checkRemote(remote) : nowhere;
   const { immData, invalidateRkey, message } = options;
   if (message !== undefined && op !== 'write') {
     throw invalidArgument('ERR_INVALID_ARG_VALUE', `options.message is for a write, not for a ${op}`);
@@ -84,14 +84,13 @@ export function atomicHeader(
   device: DmaDevice,
 ): WrHeader {
   if (!device.caps.hasAtomics) throw lacking(device, 'atomic operations');
-  const remoteAddr = checkAddr(remote.addr);
+  const { remoteAddr, rkey } = checkRemote(remote);
   if (pagePlace(remoteAddr) % 8 !== 0) {
     throw invalidArgument(
       'ERR_INVALID_ARG_VALUE',
       `remote.addr 0x${remoteAddr.toString(16)} is not divisible by 8, as an atomic operation needs it`,
     );
   }
-  const rkey = checkU32('remote.rkey', remote.rkey);
   if (swap === undefined) {
     // A negative number is added as what wraps around to it.
     const add = typeof compareAdd === 'bigint' ? compareAdd : toBigInt('add', compareAdd);
@@ -137,6 +136,19 @@ function lacking({ name }: DmaDevice, what: string): RdmaError {
 
 /** Above this an address is kept as a bigint: that of a work request further on would not be exact. */
 const MAX_EXACT = Number.MAX_SAFE_INTEGER - 0xffff_ffff;
+
+/** Of what has no peer's memory. */
+const nowhere = { remoteAddr: 0, rkey: 0 };
+
+function checkRemote(remote: RemoteMemory | undefined): { remoteAddr: number | bigint; rkey: number } {
+  if (typeof remote !== 'object' || remote === null) {
+    throw invalidArgument(
+      'ERR_INVALID_ARG_TYPE',
+      `remote must be the peer's { addr, rkey }, got ${remote === null ? 'null' : typeof remote}`,
+    );
+  }
+  return { remoteAddr: checkAddr(remote.addr), rkey: checkU32('remote.rkey', remote.rkey) };
+}
 
 function checkAddr(addr: number | bigint): number | bigint {
   const whole = typeof addr === 'bigint' ? addr <= MAX_U64 : Number.isSafeInteger(addr);

@@ -122,6 +122,16 @@ TEST_SUITE("answers of providers to a post") {
     CHECK(f.outstanding() == 0);
   }
 
+  TEST_CASE("-1 stands for errno") {
+    Fixture f;
+    answer = {-1, 2};
+    errno = ENOMEM;
+    CHECK(f.Post(3) == ENOMEM);
+    CHECK(f.status.posted == 2);
+    CHECK(f.status.check == static_cast<uint32_t>(PostCheck::kNone));
+    CHECK(f.outstanding() == 2);
+  }
+
   TEST_CASE("a failure that names no work request leaves all of them pinned") {
     Fixture f;
     answer = {-1, -1};

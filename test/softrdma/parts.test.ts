@@ -7,9 +7,9 @@ import { hasCommand, hasFile, installCommand, KERNEL, missing } from '../../tool
 import { checkHost } from '../../tools/setup/setup.mjs';
 import { guestConfig, shellQuote } from '../../tools/softrdma/guest-config.ts';
 import { isNoExec, memoryDir, parseMemory } from '../../tools/softrdma/memory.ts';
-import { cacheDir, projectDir } from '../../tools/softrdma/paths.ts';
+import { cacheDir, packageRoot, projectDir } from '../../tools/softrdma/paths.ts';
 import { encodeFrame, FrameDecoder, LineWriter } from '../../tools/softrdma/protocol.ts';
-import { countReport, hiddenFailures, summary } from '../../tools/test/suite.ts';
+import { countReport, NONE, summary } from '../../tools/test/suite.ts';
 import { temporary } from './helpers.ts';
 
 describe('set-up', () => {
@@ -133,26 +133,46 @@ describe('the count of tests', () => {
   };
 
   it('is what the report says', () => {
-    expect(countReport(report, 0)).toEqual({ passed: 5, failed: 0, skipped: 2 });
-    expect(summary({ passed: 5, failed: 0, skipped: 2 })).toBe('5 passed, 0 failed, 2 skipped');
-    expect(summary({ passed: 5, failed: 1, skipped: 0 })).toBe('5 passed, 1 failed');
+    expect(countReport(report, 0)).toEqual({ passed: 5, failed: 0, skipped: 2, notes: [] });
+    expect(summary({ ...NONE, passed: 5, skipped: 2 })).toBe('5 passed, 0 failed, 2 skipped');
+    expect(summary({ ...NONE, passed: 5, failed: 1, notes: ['a', 'b'] })).toBe('a\nb\n5 passed, 1 failed');
   });
 
-  it('names what a second attempt hid', () => {
+  it('names what failed, and what a second attempt hid', () => {
     const tests = [
       { fullName: 'steady', status: 'passed', meta: {}, failureMessages: [] },
       { fullName: 'moody', status: 'passed', meta: {}, failureMessages: ['expected 1 to be 2\n    at file'] },
-      { fullName: 'broken', status: 'failed', meta: {}, failureMessages: ['no'] },
+      { fullName: 'wrong', status: 'failed', meta: {}, failureMessages: ['no'] },
+      { fullName: 'beheaded', status: 'skipped', meta: {}, failureMessages: [] },
     ];
-    const lines = hiddenFailures({ ...report, testResults: [{ status: 'passed', assertionResults: tests }] });
-    expect(lines).toEqual(['tried again: moody: expected 1 to be 2']);
+    const file = (name: string, message: string, assertionResults: typeof tests) => ({
+      name: join(packageRoot, name),
+      status: 'failed',
+      message,
+      assertionResults,
+    });
+    const testResults = [
+      file('some.test.ts', '', tests),
+      file('broken.test.ts', 'g++ failed\nwith many words', tests.slice(3)),
+    ];
+    expect(countReport({ ...report, numFailedTests: 1, testResults }, 1)).toMatchObject({
+      failed: 2,
+      notes: [
+        'failed: broken.test.ts: g++ failed',
+        'tried again: moody: expected 1 to be 2',
+        'failed: wrong: no',
+      ],
+    });
   });
 
   it('has a failure for whatever went wrong without being counted', () => {
-    const broken = { ...report, testResults: [{ status: 'failed', assertionResults: [] }] };
+    const broken = {
+      ...report,
+      testResults: [{ name: '/a', status: 'failed', message: 'no', assertionResults: [] }],
+    };
     expect(countReport(broken, 1).failed).toBe(1);
     expect(countReport(report, 1).failed).toBe(1);
     expect(countReport(undefined, 125).failed).toBe(1);
-    expect(countReport(undefined, 0)).toEqual({ passed: 0, failed: 0, skipped: 0 });
+    expect(countReport(undefined, 0)).toEqual(NONE);
   });
 });

@@ -50,7 +50,7 @@ function addressCommand(leaks: boolean): string[] {
 
 /** Programs of the lifetime tests that make and close everything, run to their natural end with a hunt for leaks. */
 function huntLeaks(): Counts {
-  const counts: Counts = { passed: 0, failed: 0, skipped: 0 };
+  const counts: Counts = { ...NONE };
   for (const [device, host] of [
     ['rxe0', '10.0.1.1'],
     ['siw0', '10.0.2.1'],

@@ -1,4 +1,6 @@
 /** A suite of tests as a whole: run on one machine or shared by several, and counted. */
+import { relative } from 'node:path';
+import { packageRoot } from '../softrdma/paths.ts';
 import { type JsonReport, type Project, runVitest, type VitestOptions } from './vitest.ts';
 
 /** The counts of one suite. */
@@ -6,44 +8,60 @@ export interface Counts {
   passed: number;
   failed: number;
   skipped: number;
+  /** A line for everything that failed, and for every test that passed only when it was tried again: what was wrong. */
+  readonly notes: readonly string[];
 }
+
+/** Whether a file failed before any of its tests was decided. */
+const isBroken = ({ status, assertionResults }: JsonReport['testResults'][number]): boolean =>
+  status === 'failed' && !assertionResults.some((test) => test.status === 'failed');
 
 /**
  * Counts a report. A file that failed before any of its tests ran counts as one failure, and so does a run that ended
  * badly without saying why: nothing that went wrong may look like success.
  */
 export function countReport(report: JsonReport | undefined, status: number): Counts {
-  if (!report) return { passed: 0, failed: status === 0 ? 0 : 1, skipped: 0 };
-  const broken = report.testResults.filter(
-    (file) => file.status === 'failed' && file.assertionResults.length === 0,
-  );
-  const failed = report.numFailedTests + broken.length;
+  if (!report) return { ...NONE, failed: status === 0 ? 0 : 1 };
+  const failed = report.numFailedTests + report.testResults.filter(isBroken).length;
   return {
     passed: report.numPassedTests,
     failed: failed === 0 && status !== 0 ? 1 : failed,
     skipped: report.numPendingTests + report.numTodoTests,
+    notes: notes(report),
   };
 }
 
-/** A line for every test that passed only when it was tried again: what was wrong the first time. */
-export function hiddenFailures(report: JsonReport): string[] {
-  return report.testResults
+const firstLine = (message = ''): string => message.split('\n')[0]!;
+
+function notes({ testResults }: JsonReport): string[] {
+  const broken = testResults
+    .filter(isBroken)
+    .map(({ name, message }) => `failed: ${relative(packageRoot, name)}: ${firstLine(message)}`);
+  const tests = testResults
     .flatMap((file) => file.assertionResults)
-    .filter(({ status, failureMessages = [] }) => status === 'passed' && failureMessages.length > 0)
+    .filter(({ failureMessages = [] }) => failureMessages.length > 0)
     .map(
-      ({ fullName, failureMessages }) => `tried again: ${fullName}: ${failureMessages![0]!.split('\n')[0]}`,
+      ({ fullName, status, failureMessages }) =>
+        `${status === 'passed' ? 'tried again' : status}: ${fullName}: ${firstLine(failureMessages![0])}`,
     );
+  return [...broken, ...tests];
 }
 
 export function sum(a: Counts, b: Counts): Counts {
-  return { passed: a.passed + b.passed, failed: a.failed + b.failed, skipped: a.skipped + b.skipped };
+  return {
+    passed: a.passed + b.passed,
+    failed: a.failed + b.failed,
+    skipped: a.skipped + b.skipped,
+    notes: [...a.notes, ...b.notes],
+  };
 }
 
-export const NONE: Counts = { passed: 0, failed: 0, skipped: 0 };
+export const NONE: Counts = { passed: 0, failed: 0, skipped: 0, notes: [] };
 
-/** The last line of `npm test`. */
-export function summary({ passed, failed, skipped }: Counts): string {
-  return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`;
+/** The last lines of `npm test`: what went wrong, and the total. */
+export function summary({ passed, failed, skipped, notes }: Counts): string {
+  const total = `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`;
+  return [...notes, total].join('\n');
 }
 
 /**
@@ -74,6 +92,5 @@ export async function runSome(
   options: VitestOptions = {},
 ): Promise<Counts> {
   const { report, status } = await runVitest(project, device, args, options);
-  for (const line of report ? hiddenFailures(report) : []) process.stdout.write(`${line}\n`);
   return countReport(report, status);
 }

@@ -13,7 +13,7 @@ export interface JsonReport {
   numFailedTests: number;
   numPendingTests: number;
   numTodoTests: number;
-  testResults: { status: string; assertionResults: TestReport[] }[];
+  testResults: { name: string; status: string; message: string; assertionResults: TestReport[] }[];
 }
 
 /** What is used of the report on one test. */
@@ -21,7 +21,7 @@ export interface TestReport {
   fullName: string;
   status: string;
   meta: unknown;
-  /** Of a test that passed: why it had to be tried again. */
+  /** Why it failed; of a test that passed: why it had to be tried again. */
   failureMessages?: string[];
 }
 

@@ -220,7 +220,7 @@ export class IdCore implements CmEventTarget {
   }
 
   onEvent(raw: RawCmEvent): void {
-    const event = raw.name === 'ESTABLISHED' ? this.#corrected(raw) : raw;
+    const event = this.#corrected(raw);
     if (event.name === 'CONNECT_REQUEST') {
       this.#owner.onRequest(event);
     } else if (event.group !== 0) {
@@ -276,10 +276,19 @@ export class IdCore implements CmEventTarget {
     if (error !== undefined) pending.waiter.fail(error);
   }
 
-  /** Puts right what siw confuses. */
+  /** Puts right what the kernel confuses. */
   #corrected(event: RawCmEvent): RawCmEvent {
-    const { conn } = event;
-    if (conn === undefined || !this.device?.quirks.some(({ name }) => name === 'reply-depths')) return event;
+    const { name, conn } = event;
+    // A peer that closes before it has heard that the connection is up rejects it (cm_rej_handler, core/cm.c).
+    if (name === 'REJECTED' && this.state === 'connected') {
+      return { ...event, name: 'DISCONNECTED', status: 0 };
+    }
+    if (
+      name !== 'ESTABLISHED' ||
+      conn === undefined ||
+      !this.device?.quirks.some(({ name }) => name === 'reply-depths')
+    )
+      return event;
     const { responderResources, initiatorDepth } = conn;
     return {
       ...event,

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Access, type CmId, Opcode, type QueuePair } from '../../../lib/index.ts';
@@ -89,6 +90,31 @@ describe.each(devices)('queue pairs of their user on $name', (testDevice) => {
     await client.disconnect();
     await Promise.all(told);
     expect([client.state, server.state]).toEqual(['disconnected', 'disconnected']);
+  });
+
+  it('hear of an end that came before the peer has heard of the beginning', async () => {
+    const listener = scope.listener();
+    const [clientQp, serverQp] = [outside(), outside()];
+    const client = await resolved(listener);
+    clientQp.modify(client.initQpAttr('INIT'));
+    const connecting = client.connect({ qpNum: clientQp.qpNum });
+    const server = scope.keep(await listener.nextRequest());
+    serverQp.modify(server.initQpAttr('INIT'));
+    bringUp(server, serverQp);
+    const accepting = server.accept({ qpNum: serverQp.qpNum }).catch(() => undefined);
+    const told = once(client, 'disconnected');
+    await connecting;
+    // The kernel's threads, which carry the last word of the handshake, wait until this one sleeps.
+    execFileSync('chrt', ['--fifo', '--pid', '1', String(process.pid)]);
+    if (!iwarp) {
+      bringUp(client, clientQp);
+      client.establish();
+    }
+    server.close();
+    execFileSync('chrt', ['--other', '--pid', '0', String(process.pid)]);
+    await Promise.all([accepting, told]);
+    expect(client.state).toBe('disconnected');
+    await client.disconnect();
   });
 
   it('are needed: an id without any is not connected', async () => {

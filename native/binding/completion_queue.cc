@@ -17,7 +17,7 @@ constexpr uint32_t kSolicitedOnly = 2;
 Napi::Value CreateChannel(const Napi::CallbackInfo& info) {
   EnvState* state = EnvState::From(info.Env());
   const auto device = Object<rdma::Device>(info, 0, Kind::kDevice);
-  const auto channel = rdma::CompletionChannel::Create(device);
+  const auto channel = rdma::CompletionChannel::Create(device, true);
   const auto poller = std::make_shared<ChannelPoller>(state, channel);
   device->Adopt(channel);
   channel->on_closing = [poller] { poller->Stop(); };

@@ -13,6 +13,8 @@ namespace {
 constexpr int kBatchesPerTurn = 4;
 /// How long one turn of the loop may look for completions that are not there yet.
 constexpr uint32_t kSliceMicroseconds = 50;
+/// Some ten microseconds: where a system call is dear (softrdma) it must be rare.
+constexpr int kPollsPerYield = 256;
 constexpr uint64_t kNanosecondsPerMicrosecond = 1000;
 
 }  // namespace
@@ -66,6 +68,8 @@ uint32_t CqPoller::PollFor(uint32_t microseconds) {
   if (filled != 0 || microseconds == 0) return filled;
   const uint64_t until = uv_hrtime() + microseconds * kNanosecondsPerMicrosecond;
   do {
+    for (int i = 0; filled == 0 && i < kPollsPerYield; ++i) filled = Poll();
+    if (filled != 0) return filled;
     // A soft device works in threads of the kernel, which want a processor.
     sched_yield();
     filled = Poll();

@@ -11,8 +11,9 @@ constexpr unsigned int kAckBatch = 64;
 
 }  // namespace
 
-std::shared_ptr<CompletionChannel> CompletionChannel::Create(const std::shared_ptr<Device>& device) {
-  return std::make_shared<CompletionChannel>(device, CreateCompChannel(device->context()));
+std::shared_ptr<CompletionChannel> CompletionChannel::Create(const std::shared_ptr<Device>& device,
+                                                             bool shared) {
+  return std::make_shared<CompletionChannel>(device, CreateCompChannel(device->context()), shared);
 }
 
 std::vector<std::shared_ptr<CompletionQueue>> CompletionChannel::TakeEvents() {
@@ -28,9 +29,11 @@ std::vector<std::shared_ptr<CompletionQueue>> CompletionChannel::TakeEvents() {
       continue;
     }
     woken.push_back(std::static_pointer_cast<CompletionQueue>(handle->owner->shared_from_this()));
-    if (++handle->unacked < kAckBatch) continue;
-    ibv_ack_cq_events(cq, handle->unacked);
-    handle->unacked = 0;
+    if (++handle->unacked == kAckBatch) {
+      ibv_ack_cq_events(cq, handle->unacked);
+      handle->unacked = 0;
+    }
+    if (!shared_) break;
   }
   return woken;
 }

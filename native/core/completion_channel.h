@@ -13,17 +13,22 @@ namespace rdma {
 /// queues.
 class CompletionChannel : public Object {
  public:
-  static std::shared_ptr<CompletionChannel> Create(const std::shared_ptr<Device>& device);
+  /// [shared]: for several queues.
+  static std::shared_ptr<CompletionChannel> Create(const std::shared_ptr<Device>& device, bool shared);
 
-  CompletionChannel(std::shared_ptr<Device> device, ChannelPtr channel)
-      : Object(Kind::kCompletionChannel), device_(std::move(device)), channel_(std::move(channel)) {}
+  CompletionChannel(std::shared_ptr<Device> device, ChannelPtr channel, bool shared)
+      : Object(Kind::kCompletionChannel),
+        device_(std::move(device)),
+        channel_(std::move(channel)),
+        shared_(shared) {}
 
   const std::shared_ptr<Device>& device() const { return device_; }
   const ChannelPtr& channel() const { return channel_; }
   int fd() const { return channel_->fd; }
 
   /// Takes all events (ibv_get_cq_event(3)), acknowledging them in batches; returns the open queues that they
-  /// are about. Never blocks.
+  /// are about. Never blocks. Of a single queue it takes one: there is no second before the queue is armed
+  /// again, and to learn so takes a system call.
   std::vector<std::shared_ptr<CompletionQueue>> TakeEvents();
   void Adopt(const std::shared_ptr<Object>& child) { AddChild(child); }
 
@@ -33,6 +38,7 @@ class CompletionChannel : public Object {
  private:
   std::shared_ptr<Device> device_;
   ChannelPtr channel_;
+  const bool shared_;
 };
 
 }  // namespace rdma

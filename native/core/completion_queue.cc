@@ -45,7 +45,7 @@ void CheckSpec(const Device& device, const CompletionQueueSpec& spec) {
 std::shared_ptr<CompletionQueue> CompletionQueue::Create(const std::shared_ptr<Device>& device,
                                                          const CompletionQueueSpec& spec) {
   CheckSpec(*device, spec);
-  auto channel = spec.channel ? spec.channel : CompletionChannel::Create(device);
+  auto channel = spec.channel ? spec.channel : CompletionChannel::Create(device, false);
   CqPtr cq = CreateCq(device->context(), static_cast<int>(spec.cqe), channel->channel(),
                       static_cast<int>(spec.comp_vector), spec.timestamps);
   auto object = std::make_shared<CompletionQueue>(device, std::move(channel), std::move(cq), spec);

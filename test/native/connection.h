@@ -54,7 +54,7 @@ class Connection {
         memory(kBytes) {
     CompletionQueueSpec cq_spec;
     cq_spec.cqe = 8 * kDepth;
-    if (completions == Channel::kShared) cq_spec.channel = CompletionChannel::Create(device);
+    if (completions == Channel::kShared) cq_spec.channel = CompletionChannel::Create(device, true);
     cq = CompletionQueue::Create(device, cq_spec);
     const int access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ;
     RegionRequest request;

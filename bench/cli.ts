@@ -4,12 +4,14 @@ import { fileURLToPath } from 'node:url';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { describeNullVerbs, measureNullVerbs } from './null-verbs/run.ts';
 import { cells, compare, describe, nameOf, type PerfResult } from './perf/run.ts';
+import { buildSteadyClock } from './perf/steady-clock.ts';
 import { writeBars, writeJson } from './results.ts';
 
 interface Options {
   readonly device: readonly string[];
   readonly host?: string;
   readonly pairs: number;
+  readonly only?: RegExp;
 }
 
 const own = fileURLToPath(import.meta.url);
@@ -40,12 +42,14 @@ async function perf(
   host: string | undefined,
   pairs: number,
   quick: boolean,
+  only: RegExp,
 ): Promise<void> {
   const results: PerfResult[] = [];
   for (const device of devices) {
     const address = host ?? softHosts[device];
     if (address === undefined) throw new Error(`--host: the address of ${device} is not known`);
     for (const cell of cells(quick)) {
+      if (!only.test(nameOf({ device, cell }))) continue;
       const result = await compare({ device, host: address }, cell, pairs);
       results.push(result);
       console.log(describe(result));
@@ -68,16 +72,19 @@ function inSoftRdma(args: readonly string[], devices: readonly string[]): void {
 }
 
 async function onDevices(options: Options, quick: boolean): Promise<void> {
-  const { device, host, pairs } = options;
+  const { device, host, pairs, only = /./ } = options;
   const devices = device.length > 0 ? device : ['rxe0', 'siw0'];
   if (process.env.NODE_RDMA_BENCH !== undefined) {
-    await perf(devices, host, pairs, quick);
+    await perf(devices, host, pairs, quick, only);
     return;
   }
+  buildSteadyClock();
   const args = [
     quick ? 'perf-quick' : 'perf',
     '--pairs',
     String(pairs),
+    '--only',
+    only.source,
     ...(host === undefined ? [] : ['--host', host]),
   ];
   inSoftRdma(args, devices);
@@ -92,6 +99,10 @@ const deviceOption = new Option(
 const hostOption = new Option('--host <address>', "address of the device's port, where it is not a soft one");
 const pairsOption = (pairs: number): Option =>
   new Option('--pairs <n>', 'how often each is measured').argParser(count).default(pairs);
+
+const onlyOption = new Option('--only <regexp>', 'only the comparisons whose names match').argParser(
+  (text: string) => new RegExp(text),
+);
 
 const program = new Command('bench').description('Node next to C on the same device.');
 
@@ -129,11 +140,21 @@ for (const [name, quick] of [
     .addOption(deviceOption)
     .addOption(hostOption)
     .addOption(pairsOption(5))
+    .addOption(onlyOption)
     .action((options: Options) => onDevices(options, quick));
 }
 
 /** Programs of their own, run in softrdma with the arguments that follow their name. */
-for (const name of ['dma-thresholds', 'net-stream', 'net-http', 'kv', 'nvme-target', 'transfer-ratio']) {
+for (const name of [
+  'scale',
+  'messages',
+  'dma-thresholds',
+  'net-stream',
+  'net-http',
+  'kv',
+  'nvme-target',
+  'transfer-ratio',
+]) {
   program
     .command(name)
     .description(`bench/${name}.ts, in softrdma; -- --help for its options`)

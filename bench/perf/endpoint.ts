@@ -3,6 +3,8 @@ import {
   Access,
   CmId,
   type CompletionQueue,
+  type ConnParam,
+  type Device,
   type MemorySlab,
   type ProtectionDomain,
   type QueuePair,
@@ -27,6 +29,22 @@ export interface Endpoint extends LocalEnd {
 }
 
 const ADDRESS_BYTES = 12;
+/** As in perftest. */
+const connParam = ({ attr }: Device): ConnParam => ({
+  retryCount: 7,
+  rnrRetryCount: 7,
+  responderResources: Math.min(attr.maxQpRdAtom, MAX_READS),
+  initiatorDepth: Math.min(attr.maxQpInitRdAtom, MAX_READS),
+});
+const MAX_READS = 128;
+
+/**
+ * Receives that are there at a time: on iWARP, where a message that finds none ends the connection, as many as there are
+ * messages.
+ */
+export function receivesOf({ transport }: Device, { test, depth, iterations }: Cell): number {
+  return transport === 'iwarp' && test === 'send_bw' ? Math.max(iterations, 2 * depth) : 2 * depth;
+}
 
 function describe(slab: MemorySlab): Buffer {
   const data = Buffer.alloc(ADDRESS_BYTES);
@@ -38,12 +56,13 @@ function describe(slab: MemorySlab): Buffer {
 async function prepare(id: CmId, cell: Cell): Promise<LocalEnd> {
   const device = id.device!;
   const pd = device.allocPd();
-  const cq = device.createCq({ cqe: 4 * cell.depth });
+  const maxRecvWr = receivesOf(device, cell);
+  const cq = device.createCq({ cqe: 2 * cell.depth + maxRecvWr });
   const slab = await pd.allocSlab(
     Math.max(4096, 2 * cell.size),
     Access.LOCAL_WRITE | Access.REMOTE_WRITE | Access.REMOTE_READ,
   );
-  const qp = id.createQp({ pd, sendCq: cq, maxSendWr: cell.depth, maxRecvWr: 2 * cell.depth });
+  const qp = id.createQp({ pd, sendCq: cq, maxSendWr: cell.depth, maxRecvWr });
   return { id, pd, qp, cq, slab };
 }
 
@@ -73,7 +92,7 @@ export async function listen(
   const id = await listener.nextRequest();
   const local = await prepare(id, cell);
   before(local);
-  await id.accept({ privateData: describe(local.slab) });
+  await id.accept({ privateData: describe(local.slab), ...connParam(id.device!) });
   listener.close();
   return connected(local, id.request!.privateData);
 }
@@ -90,6 +109,6 @@ export async function connect(
   await id.resolveRoute();
   const local = await prepare(id, cell);
   before(local);
-  const answer = await id.connect({ privateData: describe(local.slab) });
+  const answer = await id.connect({ privateData: describe(local.slab), ...connParam(id.device!) });
   return connected(local, answer.privateData);
 }

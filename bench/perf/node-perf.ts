@@ -7,6 +7,7 @@
  * CELL is a {@link Cell} as JSON.
  */
 import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { SendFlags } from '../../lib/index.ts';
 import { connect, type Endpoint, type LocalEnd, listen } from './endpoint.ts';
 import { bandwidthOutcome, type Cell, isLatency, latencyOutcome, type Outcome } from './options.ts';
@@ -15,13 +16,17 @@ import { bandwidthOutcome, type Cell, isLatency, latencyOutcome, type Outcome } 
 const WARM_UP = 100;
 /** Microseconds that a poll looks for the next completion. */
 const WAIT = 1000;
+/** Bytes of a message from which the event loop brings the completions. */
+const EVENTS_FROM = 4096;
+/** How often the memory is looked at before the completion queue is. */
+const LOOKS_PER_POLL = 4096;
 
 function check(status: number): void {
   if (status !== 0) throw new Error(`a work request ended with the status ${status}`);
 }
 
-/** Posts lists of the cell's work request, [depth] in flight, and polls, until all are done; seconds. */
-function stream(end: Endpoint, cell: Cell): number {
+/** Posts lists of the cell's work request, [depth] in flight, until all are done; seconds. */
+async function stream(end: Endpoint, cell: Cell): Promise<number> {
   const { qp, cq, slab, remote } = end;
   const { size, iterations, depth, list, moderation, test } = cell;
   const batch = qp.sendBatch;
@@ -29,12 +34,7 @@ function stream(end: Endpoint, cell: Cell): number {
   const { lkey } = slab.mr;
   let added = 0;
   let done = 0;
-  const onRetired = (status: number): void => {
-    check(status);
-    done += 1;
-  };
-  const start = performance.now();
-  while (done < iterations) {
+  const fill = (onRetired: (status: number) => void): void => {
     while (added < iterations && added - done + list <= depth) {
       for (let i = 0; i < list; i += 1) {
         added += 1;
@@ -46,7 +46,28 @@ function stream(end: Endpoint, cell: Cell): number {
       }
       batch.post(onRetired);
     }
-    cq.poll(WAIT);
+  };
+  const start = performance.now();
+  if (size >= EVENTS_FROM) {
+    // A message takes long, so a program that polls only takes the processor from the device.
+    await new Promise<void>((resolve) => {
+      const onRetired = (status: number): void => {
+        check(status);
+        done += 1;
+        if (done === iterations) resolve();
+        else fill(onRetired);
+      };
+      fill(onRetired);
+    });
+  } else {
+    const onRetired = (status: number): void => {
+      check(status);
+      done += 1;
+    };
+    while (done < iterations) {
+      fill(onRetired);
+      cq.poll(WAIT);
+    }
   }
   return (performance.now() - start) / 1000;
 }
@@ -74,9 +95,12 @@ async function sink(end: LocalEnd, cell: Cell, posted: Promise<unknown>): Promis
     again -= count;
     receive(end, cell, count, onRetired);
   };
-  receive(end, cell, 2 * cell.depth, onRetired);
+  receive(end, cell, end.qp.recvFree, onRetired);
   await posted;
-  while (arrived < cell.iterations) end.cq.poll(WAIT);
+  while (arrived < cell.iterations) {
+    if (cell.size < EVENTS_FROM) end.cq.poll(WAIT);
+    else await sleep(1);
+  }
 }
 
 /** Ping-pong of SENDs; the times of the round trips, in microseconds. Resolves when all have come. */
@@ -134,6 +158,35 @@ class PingPong {
   };
 }
 
+/** Ping-pong of WRITEs, of which the last byte is awaited in memory; the times as those of {@link PingPong}. */
+function writePingPong(end: Endpoint, cell: Cell, first: boolean): number[] {
+  const { qp, cq, slab, remote } = end;
+  const { size } = cell;
+  const batch = qp.sendBatch;
+  const total = cell.iterations + WARM_UP;
+  const times: number[] = [];
+  const arrives = 2 * size - 1;
+  const bytes = new Uint8Array(slab.buffer);
+  const write = (round: number): void => {
+    bytes[size - 1] = round & 0xff;
+    batch.write(slab.addr, size, slab.mr.lkey, remote.addr + size, remote.rkey, SendFlags.SIGNALED);
+    batch.post(check);
+  };
+  for (let round = 1; round <= total; round += 1) {
+    const start = performance.now();
+    if (first) write(round);
+    for (let looks = 1; bytes[arrives] !== (round & 0xff); looks += 1) {
+      // Gives way now and then to the threads of a soft device. The send completes meanwhile.
+      if (looks % LOOKS_PER_POLL === 0) cq.poll(1);
+    }
+    if (first && round > WARM_UP) times.push((performance.now() - start) * 1000);
+    if (!first) write(round);
+    while (batch.free === 0) cq.poll(WAIT);
+  }
+  while (qp.sendFree < qp.caps.maxSendWr) cq.poll(WAIT);
+  return times;
+}
+
 function outcome(cell: Cell, seconds: number, times: readonly number[]): Outcome {
   if (!isLatency(cell.test)) return bandwidthOutcome(cell.size, cell.iterations, seconds);
   const typical = [...times].sort((a, b) => a - b)[times.length >> 1] ?? Number.NaN;
@@ -148,7 +201,7 @@ async function serve(host: string, cell: Cell): Promise<void> {
   });
   const before = (local: LocalEnd): void => {
     if (cell.test === 'send_bw') work = sink(local, cell, ready);
-    if (isLatency(cell.test)) {
+    if (cell.test === 'send_lat' || cell.test === 'event_lat') {
       const game = new PingPong(local, cell, false);
       work = ready.then(() => game.run(cell.test === 'send_lat'));
     }
@@ -157,6 +210,7 @@ async function serve(host: string, cell: Cell): Promise<void> {
   const gone = once(end.id, 'disconnected');
   accepted();
   await work;
+  if (cell.test === 'write_lat') writePingPong(end, cell, false);
   await gone;
   end.close();
 }
@@ -164,14 +218,16 @@ async function serve(host: string, cell: Cell): Promise<void> {
 async function measure(host: string, cell: Cell, port: number): Promise<Outcome> {
   let game: PingPong | undefined;
   const end = await connect(host, port, cell, (local) => {
-    if (isLatency(cell.test)) game = new PingPong(local, cell, true);
+    if (cell.test === 'send_lat' || cell.test === 'event_lat') game = new PingPong(local, cell, true);
   });
   let seconds = 0;
-  if (game === undefined) seconds = stream(end, cell);
+  let times: readonly number[] = [];
+  if (cell.test === 'write_lat') times = writePingPong(end, cell, true);
+  else if (game === undefined) seconds = await stream(end, cell);
   else await game.run(cell.test === 'send_lat');
   await end.id.disconnect();
   end.close();
-  return outcome(cell, seconds, game?.times ?? []);
+  return outcome(cell, seconds, game?.times ?? times);
 }
 
 const [role, host = '', text = '{}', port] = process.argv.slice(2);

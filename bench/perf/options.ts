@@ -1,7 +1,7 @@
 /** What a measurement is made of, for our program and for its twin in C. */
 
 /** The tests, named as in perftest; event_lat is send_lat that sleeps until there is an event (ibv_rc_pingpong -e). */
-export type Test = 'write_bw' | 'read_bw' | 'send_bw' | 'send_lat' | 'event_lat';
+export type Test = 'write_bw' | 'read_bw' | 'send_bw' | 'send_lat' | 'write_lat' | 'event_lat';
 
 /** One measurement. Both programs use all of it. */
 export interface Cell {

@@ -2,7 +2,8 @@
 import { spawn } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { bandwidthOutcome, type Cell, latencyOutcome, type Outcome } from './options.ts';
+import { bandwidthOutcome, type Cell, isLatency, latencyOutcome, type Outcome } from './options.ts';
+import { steadyClockEnv } from './steady-clock.ts';
 
 /** A device and the address of its port. */
 export interface Target {
@@ -11,20 +12,24 @@ export interface Target {
 }
 
 const nodePerf = fileURLToPath(new URL('node-perf.js', import.meta.url));
-const TIMEOUT_MS = 30_000;
+const TIMEOUT_MS = 60_000;
 /** How long a server may take until it listens. */
 const START_MS = 15_000;
 const MiB = 1024 * 1024;
+/** Bytes from which a stream can be compared with messages. */
+const STREAM_FROM = 64 * 1024;
+const STREAM_ITERATIONS = 200;
 
-interface Running {
+export interface Running {
   readonly ended: Promise<{ readonly status: number | null; readonly output: string }>;
   /** Resolves with the first line, or with '' at the end. */
   readonly firstLine: Promise<string>;
   kill(): void;
 }
 
-function start(command: string, args: readonly string[]): Running {
+export function start(command: string, args: readonly string[], env: Record<string, string> = {}): Running {
   const child = spawn(command, args, {
+    env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: TIMEOUT_MS,
     killSignal: 'SIGKILL',
@@ -74,20 +79,29 @@ export async function runNode({ host }: Target, cell: Cell): Promise<Outcome> {
   }
 }
 
-/** The twin of [cell] in C: what to run, and how to read it. */
-interface Twin {
+/** One way in which C does what a cell says. */
+export interface Twin {
+  /** What people call it: the program and its mode. */
+  readonly name: string;
   readonly program: string;
   readonly args: readonly string[];
+  /** Extra arguments of the client, which gets the server's address as well. */
+  client(host: string): readonly string[];
   parse(output: string): Outcome | undefined;
 }
 
-function bandwidthTwin(target: Target, cell: Cell): Twin {
+const atEnd = (host: string): readonly string[] => [host];
+
+function bandwidthTwins(target: Target, cell: Cell): Twin[] {
   const { test, size, iterations, depth, list, moderation } = cell;
   const numbers = ['-s', size, '-n', iterations, '-t', depth, '-Q', moderation].map(String);
   const lists = list > 1 ? ['-l', String(list)] : [];
-  return {
-    program: `ib_${test}`,
+  const program = `ib_${test}`;
+  const polling: Twin = {
+    name: program,
+    program,
     args: [...deviceArgs(target), '-F', '-N', ...numbers, ...lists],
+    client: atEnd,
     parse(output) {
       const line = new RegExp(`^ *${size}\\s+(\\d+)\\s+[\\d.]+\\s+([\\d.]+)\\s+([\\d.]+)`, 'm').exec(output);
       if (line === null) return undefined;
@@ -96,26 +110,60 @@ function bandwidthTwin(target: Target, cell: Cell): Twin {
       return bandwidthOutcome(size, rate, 1);
     },
   };
+  // perftest has no events for WRITE, which nobody is told of.
+  const events = { ...polling, name: `${program} -e`, args: [...polling.args, '-e'] };
+  return [polling, ...(test === 'write_bw' ? [] : [events]), ...(size >= STREAM_FROM ? [stream(cell)] : [])];
 }
 
-function latencyTwin(target: Target, { test, size, iterations }: Cell): Twin {
-  if (test === 'event_lat' && !isIwarp(target)) {
-    return {
-      program: 'ibv_rc_pingpong',
-      args: ['-d', target.device, '-g', '1', '-e', '-s', String(size), '-n', String(iterations)],
-      parse(output) {
-        const [, time] = /= ([\d.]+) usec\/iter/.exec(output) ?? [];
-        return time === undefined ? undefined : latencyOutcome(Number(time) / 2);
-      },
-    };
-  }
-  const events = test === 'event_lat' ? ['-e'] : [];
+/** riostream: C over rsockets, which sleeps when there is nothing to do. */
+function stream({ size, iterations }: Cell): Twin {
   return {
-    program: 'ib_send_lat',
-    args: [...deviceArgs(target), '-F', ...events, '-s', String(size), '-n', String(iterations)],
+    name: 'riostream',
+    program: 'riostream',
+    args: ['-S', String(size), '-C', String(Math.min(iterations, STREAM_ITERATIONS)), '-I', '1'],
+    client: (host) => ['-s', host],
+    parse(output) {
+      // The last column is microseconds for one transfer: the most exact.
+      const line = /([\d.]+)\s*$/.exec(output.trim());
+      return line === null || !output.includes('usec')
+        ? undefined
+        : bandwidthOutcome(size, 1e6 / Number(line[1]), 1);
+    },
+  };
+}
+
+function perftestLatency(target: Target, { test, size, iterations }: Cell, events: boolean): Twin {
+  const program = test === 'write_lat' ? 'ib_write_lat' : 'ib_send_lat';
+  return {
+    name: events ? `${program} -e` : program,
+    program,
+    args: [
+      ...deviceArgs(target),
+      '-F',
+      ...(events ? ['-e'] : []),
+      '-s',
+      String(size),
+      '-n',
+      String(iterations),
+    ],
+    client: atEnd,
     parse(output) {
       const line = new RegExp(`^ *${size}\\s+\\d+\\s+[\\d.]+\\s+[\\d.]+\\s+([\\d.]+)`, 'm').exec(output);
       return line === null ? undefined : latencyOutcome(Number(line[1]));
+    },
+  };
+}
+
+/** Its connections are made by hand, which iWARP does not have. */
+function pingPong({ device }: Target, { size, iterations }: Cell, events: boolean): Twin {
+  return {
+    name: events ? 'ibv_rc_pingpong -e' : 'ibv_rc_pingpong',
+    program: 'ibv_rc_pingpong',
+    args: ['-d', device, '-g', '1', ...(events ? ['-e'] : []), '-s', String(size), '-n', String(iterations)],
+    client: atEnd,
+    parse(output) {
+      const [, time] = /= ([\d.]+) usec\/iter/.exec(output) ?? [];
+      return time === undefined ? undefined : latencyOutcome(Number(time) / 2);
     },
   };
 }
@@ -128,27 +176,36 @@ function deviceArgs(target: Target): string[] {
   return ['-d', target.device, ...(isIwarp(target) ? ['-R'] : ['-x', '1'])];
 }
 
-/** The program that [cell] is compared with. */
-export function twinOf(target: Target, cell: Cell): string {
-  return (cell.test.endsWith('_lat') ? latencyTwin : bandwidthTwin)(target, cell).program;
+/**
+ * The ways in which C does what [cell] says. Which is the fastest depends on the device: on a soft one two programs that
+ * poll keep the processors from the threads that do the device's work.
+ */
+export function twinsOf(target: Target, cell: Cell): Twin[] {
+  if (!isLatency(cell.test)) return bandwidthTwins(target, cell);
+  // ib_send_lat -e overruns its completion queue on rxe.
+  const sleeping = isIwarp(target) ? perftestLatency(target, cell, true) : pingPong(target, cell, true);
+  if (cell.test === 'event_lat') return [sleeping];
+  const polling = perftestLatency(target, cell, false);
+  if (cell.test === 'write_lat') return [polling];
+  return [polling, ...(isIwarp(target) ? [] : [pingPong(target, cell, false)]), sleeping];
 }
 
 let nextPort = 21_000;
 
 /** The twin in C. Its client is started again until the server listens. */
-export async function runTwin(target: Target, cell: Cell): Promise<Outcome> {
-  const twin = (cell.test.endsWith('_lat') ? latencyTwin : bandwidthTwin)(target, cell);
+export async function runTwin(target: Target, twin: Twin): Promise<Outcome> {
   nextPort += 1;
   const args = [...twin.args, '-p', String(nextPort)];
-  const server = start(twin.program, args);
+  const env = twin.program.startsWith('ib_') ? steadyClockEnv() : {};
+  const server = start(twin.program, args, env);
   try {
     let output = '';
     for (const since = Date.now(); Date.now() - since < START_MS; ) {
       await sleep(200);
-      output = (await start(twin.program, [...args, target.host]).ended).output;
+      output = (await start(twin.program, [...args, ...twin.client(target.host)], env).ended).output;
       const outcome = twin.parse(output);
       if (outcome !== undefined) return outcome;
-      if (!/couldn't connect|rdma_connect failed/i.test(output)) break;
+      if (!/couldn't connect|rdma_connect failed|rconnect|failed to connect/i.test(output)) break;
     }
     server.kill();
     throw failed(twin.program, `${output.trim()}\nserver: ${(await server.ended).output}`);

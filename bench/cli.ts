@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { describeNullVerbs, measureNullVerbs } from './null-verbs/run.ts';
+import { describeNullVerbs, describePyverbs, measureNullVerbs, measurePyverbs } from './null-verbs/run.ts';
 import { cells, compare, describe, nameOf, type PerfResult } from './perf/run.ts';
 import { buildSteadyClock } from './perf/steady-clock.ts';
 import { writeBars, writeJson } from './results.ts';
@@ -31,7 +31,9 @@ function count(text: string): number {
 function nullVerbs(pairs: number, seconds: number): void {
   const results = measureNullVerbs(pairs, seconds);
   console.log(describeNullVerbs(results));
-  console.log(writeJson('null-verbs', results));
+  const pyverbs = measurePyverbs(pairs, seconds);
+  console.log(describePyverbs(pyverbs));
+  console.log(writeJson('null-verbs', { results, pyverbs }));
   const bars = results.map(({ name, ratio }) => ({ name, value: ratio }));
   console.log(writeBars('null-verbs', 'Cost of an operation on the null device, Node / C', bars));
 }

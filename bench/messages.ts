@@ -4,13 +4,13 @@
  *
  *   node dist/tools/softrdma/cli.js -- node dist/bench/messages.js --device rxe0 --device siw0
  */
-import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import type { Cell } from './perf/options.ts';
 import { runNode, start } from './perf/programs.ts';
+import { findPython, NO_PYVERBS } from './python.ts';
 import { writeJson } from './results.ts';
 import { digits, median } from './stats.ts';
 
@@ -24,13 +24,6 @@ const own = fileURLToPath(import.meta.url);
 /** Python is no program for dist/, so it stays where it is. */
 const script = fileURLToPath(new URL('../../bench/perf/pyverbs-rate.py', import.meta.url));
 let nextPort = 7600;
-
-/** A Python that has pyverbs. */
-function findPython(): string | undefined {
-  return ['python3', '/usr/bin/python3'].find(
-    (python) => spawnSync(python, ['-c', 'import pyverbs.cmid'], { stdio: 'ignore' }).status === 0,
-  );
-}
 
 /** Runs a server until it says its first line, then a client; the number that the client prints. */
 async function pairOf(file: string, args: (role: string, first: string) => string[]): Promise<number> {
@@ -101,7 +94,7 @@ interface MessageOptions {
 
 async function measure(device: string, { count, pairs }: MessageOptions): Promise<unknown> {
   const python = findPython();
-  if (python === undefined) console.log('pyverbs is not here: apt-get install python3-pyverbs');
+  if (python === undefined) console.log(NO_PYVERBS);
   const ways: Record<string, () => Promise<number>> = {
     'lists of 32': () => ours(device, 32, count),
     'lists of 1': () => ours(device, 1, count),

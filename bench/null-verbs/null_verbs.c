@@ -201,6 +201,11 @@ __be64 ibv_get_device_guid(struct ibv_device *dev) {
   return 0;
 }
 
+int ibv_get_device_index(struct ibv_device *dev) {
+  (void)dev;
+  return 0;
+}
+
 /* No rdma_cm: the device is opened by libibverbs. */
 struct ibv_context **rdma_get_devices(int *count) {
   if (count != NULL) *count = 0;

@@ -1,10 +1,15 @@
 /** The boundary alone: what Node adds to an operation, on a device that costs nothing. Runs on any machine. */
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { findPython, NO_PYVERBS } from '../python.ts';
 import { digits, median } from '../stats.ts';
 import { buildNullVerbs } from './build.ts';
 
 const nodeLoop = fileURLToPath(new URL('loop.js', import.meta.url));
+
+/** Python is no program for dist/, so it stays where it is. */
+const pythonLoop = fileURLToPath(new URL('../../../bench/null-verbs/loop.py', import.meta.url));
+const PYTHON_COUNT = 200_000;
 
 /** One way to post, with the C loop that it is compared with. */
 interface Case {
@@ -48,12 +53,21 @@ export interface NullResult {
   readonly limit?: Case['limit'];
 }
 
+/** Runs a program on the null device; the number that it prints. */
+const runner =
+  (library: string) =>
+  (file: string, args: readonly (string | number)[]): number =>
+    Number(
+      execFileSync(file, args.map(String), {
+        env: { ...process.env, LD_PRELOAD: library },
+        encoding: 'utf8',
+      }),
+    );
+
 /** Measures every case in [pairs] alternating pairs of [seconds] each. */
 export function measureNullVerbs(pairs: number, seconds: number): NullResult[] {
   const { library, loop } = buildNullVerbs();
-  const env = { ...process.env, LD_PRELOAD: library };
-  const run = (file: string, args: readonly (string | number)[]): number =>
-    Number(execFileSync(file, args.map(String), { env, encoding: 'utf8' }));
+  const run = runner(library);
   return cases.map(({ name, way, list, every, limit }) => {
     const node: number[] = [];
     const c: number[] = [];
@@ -65,6 +79,36 @@ export function measureNullVerbs(pairs: number, seconds: number): NullResult[] {
     const result = { name, node: median(node), c: median(c), ratio };
     return limit === undefined ? result : { ...result, limit };
   });
+}
+
+/** Costs of pyverbs and of a batch (lists of 32, all signalled), and how many times as much pyverbs takes: medians. */
+export interface PyverbsResult {
+  readonly node: number;
+  readonly pyverbs: number;
+  readonly ratio: number;
+}
+
+/** Measures both in [pairs] alternating pairs; undefined where there is no pyverbs. */
+export function measurePyverbs(pairs: number, seconds: number): PyverbsResult | undefined {
+  const python = findPython();
+  if (python === undefined) return undefined;
+  const run = runner(buildNullVerbs().library);
+  const node: number[] = [];
+  const pyverbs: number[] = [];
+  for (let pair = 0; pair < pairs; pair += 1) {
+    node.push(run(process.execPath, [nodeLoop, 'batch', 32, 1, seconds]));
+    pyverbs.push(run(python, [pythonLoop, PYTHON_COUNT]));
+  }
+  const ratio = median(pyverbs.map((cost, i) => cost / (node[i] as number)));
+  return { node: median(node), pyverbs: median(pyverbs), ratio };
+}
+
+/** The result as a line of text. */
+export function describePyverbs(result: PyverbsResult | undefined): string {
+  if (result === undefined) return `  ${NO_PYVERBS}`;
+  const { node, pyverbs, ratio } = result;
+  const name = 'pyverbs, one work request again'.padEnd(36);
+  return `  ${name} ${digits(pyverbs).padStart(6)} ns, ${digits(ratio)} x a batch of ${digits(node)} ns  (at least 10 x)`;
 }
 
 /** The results as lines of text. */

@@ -6,6 +6,7 @@ import { describeNullVerbs, describePyverbs, measureNullVerbs, measurePyverbs } 
 import { cells, compare, describe, nameOf, type PerfResult } from './perf/run.ts';
 import { buildSteadyClock } from './perf/steady-clock.ts';
 import { writeBars, writeJson } from './results.ts';
+import { softHosts } from './soft-hosts.ts';
 
 interface Options {
   readonly device: readonly string[];
@@ -16,10 +17,6 @@ interface Options {
 
 const own = fileURLToPath(import.meta.url);
 const softrdma = fileURLToPath(new URL('../tools/softrdma/cli.js', import.meta.url));
-const softHosts: Readonly<Record<string, string>> = {
-  rxe0: process.env.RDMA_RXE_ADDR ?? '10.0.1.1',
-  siw0: process.env.RDMA_SIW_ADDR ?? '10.0.2.1',
-};
 
 function count(text: string): number {
   const value = Number(text);
@@ -92,6 +89,15 @@ async function onDevices(options: Options, quick: boolean): Promise<void> {
   inSoftRdma(args, devices);
 }
 
+/** Runs a program of its own in softrdma. */
+function runOwn(name: string, args: readonly string[]): void {
+  const file = fileURLToPath(new URL(`${name}.js`, import.meta.url));
+  const { status } = spawnSync(process.execPath, [softrdma, '--', process.execPath, file, ...args], {
+    stdio: 'inherit',
+  });
+  if (status !== 0) process.exitCode = status ?? 1;
+}
+
 const deviceOption = new Option(
   '--device <name>',
   'RDMA device (repeatable); default: rxe0 and siw0 in softrdma',
@@ -110,13 +116,16 @@ const program = new Command('bench').description('Node next to C on the same dev
 
 program
   .command('all', { isDefault: true })
-  .description('null-verbs and perf')
+  .description('null-verbs and perf; on the soft devices messages, net-stream and scale too')
   .addOption(deviceOption)
   .addOption(hostOption)
   .addOption(pairsOption(5))
   .action(async (options: Options) => {
     nullVerbs(options.pairs, 0.6);
     await onDevices(options, false);
+    if (options.host !== undefined) return;
+    const devices = options.device.flatMap((name) => ['--device', name]);
+    for (const name of ['messages', 'net-stream', 'scale']) runOwn(name, devices);
   });
 program
   .command('quick')
@@ -162,11 +171,7 @@ for (const name of [
     .description(`bench/${name}.ts, in softrdma; -- --help for its options`)
     .argument('[args...]')
     .allowUnknownOption()
-    .action((args: string[]) => {
-      const file = fileURLToPath(new URL(`${name}.js`, import.meta.url));
-      const list = [softrdma, '--', process.execPath, file, ...args];
-      process.exitCode = spawnSync(process.execPath, list, { stdio: 'inherit' }).status ?? 1;
-    });
+    .action((args: string[]) => runOwn(name, args));
 }
 
 await program.parseAsync();

@@ -12,14 +12,11 @@ import type { Cell } from './perf/options.ts';
 import { runNode, start } from './perf/programs.ts';
 import { findPython, NO_PYVERBS } from './python.ts';
 import { writeJson } from './results.ts';
+import { softHosts } from './soft-hosts.ts';
 import { digits, median } from './stats.ts';
 
 const SIZE = 64;
 const DEPTH = 128;
-const hosts: Readonly<Record<string, string>> = {
-  rxe0: process.env.RDMA_RXE_ADDR ?? '10.0.1.1',
-  siw0: process.env.RDMA_SIW_ADDR ?? '10.0.2.1',
-};
 const own = fileURLToPath(import.meta.url);
 /** Python is no program for dist/, so it stays where it is. */
 const script = fileURLToPath(new URL('../../bench/perf/pyverbs-rate.py', import.meta.url));
@@ -41,7 +38,7 @@ async function pairOf(file: string, args: (role: string, first: string) => strin
 
 async function ours(device: string, list: number, count: number): Promise<number> {
   const cell: Cell = { test: 'send_bw', size: SIZE, iterations: count, depth: DEPTH, list, moderation: 32 };
-  return (await runNode({ device, host: hosts[device]! }, cell)).messagesPerSecond;
+  return (await runNode({ device, host: softHosts[device]! }, cell)).messagesPerSecond;
 }
 
 function pyverbs(python: string, device: string, count: number): Promise<number> {
@@ -50,7 +47,7 @@ function pyverbs(python: string, device: string, count: number): Promise<number>
   return pairOf(python, (role) => [
     script,
     role,
-    hosts[device]!,
+    softHosts[device]!,
     port,
     ...[SIZE, count, DEPTH / 2].map(String),
   ]);

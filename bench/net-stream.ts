@@ -2,55 +2,51 @@
  * Streams of node-rdma/net against rstream (rdmacm-utils), which is C over the same protocol: two processes each, the same
  * traffic, the same buffers, in one boot. The client sends [count] transfers of [size] bytes, the server sends as many back.
  *
- *   node dist/tools/softrdma/cli.js -- node dist/bench/net-stream.js [device [size …]] [--rounds n] [--bytes n]
+ *   node dist/tools/softrdma/cli.js -- node dist/bench/net-stream.js --device rxe0 --device siw0
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { Command } from 'commander';
 import { connect, createServer, type RdmaSocket } from '../lib/net/index.ts';
+import { writeJson } from './results.ts';
+import { softHosts } from './soft-hosts.ts';
+import { digits, median } from './stats.ts';
 
-/** What is measured. */
-export interface NetStreamOptions {
-  /** 'rxe0' by default. */
-  readonly device?: string;
-  /** The device's address; by default that of the soft device. */
-  readonly host?: string;
-  /** Bytes of one transfer; several to be measured one after the other. */
-  readonly sizes?: readonly number[];
-  /** Bytes of one direction. */
-  readonly bytes?: number;
-  /** How often each is measured; medians are reported. */
-  readonly rounds?: number;
-  /** First port. */
-  readonly port?: number;
+/** A program in C: polling without pause as it is run without options, or sleeping until something comes, as Node does. */
+interface Twin {
+  readonly name: string;
+  readonly program: string;
+  readonly mode: readonly string[];
 }
 
-/** Bytes per second of one size, medians. */
-export interface NetStreamResult {
+const twins: readonly Twin[] = ['rstream', 'riostream'].flatMap((program) => [
+  { name: program, program, mode: [] },
+  { name: `${program} -T b`, program, mode: ['-T', 'b'] },
+]);
+
+/** Bytes per second of one size, medians of all rounds. */
+interface StreamResult {
+  readonly device: string;
   readonly size: number;
   readonly count: number;
   readonly node: number;
-  /** rstream as it is run without options: it polls without pause. */
-  readonly rstream: number;
-  /** rstream that sleeps until something comes, as Node does. */
-  readonly rstreamBlocking: number;
-  /** node / rstream */
+  readonly c: Readonly<Record<string, number>>;
+  /** The fastest in C. */
+  readonly twin: string;
+  /** Medians of the rounds' ratios: to the fastest in C, and to each. */
   readonly ratio: number;
-  readonly ratioBlocking: number;
+  readonly ratios: Readonly<Record<string, number>>;
 }
 
 /** What rstream sets: SO_SNDBUF and SO_RCVBUF of 512 KiB, which rsockets double. */
 const BUFFER_BYTES = 1024 * 1024;
 const SYNC_BYTES = 16;
+const SIZES = [64, 4096, 65_536, 1_048_576];
+/** Of one run; less when they are large. */
+const MOST_TRANSFERS = 100_000;
 const buffers = { sendBufferSize: BUFFER_BYTES, receiveBufferSize: BUFFER_BYTES };
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
-}
 
 /** Resolves when [bytes] more have come. */
 function receive(socket: RdmaSocket, bytes: number): Promise<void> {
@@ -126,95 +122,86 @@ async function nodeRate(host: string, port: number, size: number, count: number)
   return Number(/rate ([\d.]+)/.exec(output)?.[1]);
 }
 
-async function rstreamRate(
+async function twinRate(
+  { program, mode }: Twin,
   host: string,
   port: number,
   size: number,
   count: number,
-  mode: readonly string[],
 ): Promise<number> {
   const args = ['-p', String(port), '-S', String(size), '-C', String(count), '-I', '1', ...mode];
-  const served = outputOf(spawn('rstream', ['-b', host, ...args]));
+  const served = outputOf(spawn(program, ['-b', host, ...args]));
   await sleep(300);
-  const output = await outputOf(spawn('rstream', ['-s', host, ...args]));
+  const output = await outputOf(spawn(program, ['-s', host, ...args]));
   await served;
   // The last column is microseconds for one transfer: the most exact.
   const perTransfer = Number(/([\d.]+)\s*$/.exec(output)?.[1]);
   return (size / perTransfer) * 1e6;
 }
 
-/** Measures, and returns one result for each size. */
-export async function run(options: NetStreamOptions = {}): Promise<NetStreamResult[]> {
-  const {
-    device = 'rxe0',
-    sizes = [64, 4096, 65536, 1048576],
-    bytes = 64 * 1024 * 1024,
-    rounds = 3,
-  } = options;
-  const soft = device.startsWith('siw')
-    ? (process.env.RDMA_SIW_ADDR ?? '10.0.2.1')
-    : (process.env.RDMA_RXE_ADDR ?? '10.0.1.1');
-  const host = options.host ?? soft;
-  let port = options.port ?? 7600;
-  const results: NetStreamResult[] = [];
-  for (const size of sizes) {
-    const count = Math.max(1, Math.min(100_000, Math.floor(bytes / size)));
-    const rates: [number, number, number][] = [];
-    for (let round = 0; round < rounds; round++) {
-      rates.push([
-        await nodeRate(host, port++, size, count),
-        await rstreamRate(host, port++, size, count, []),
-        await rstreamRate(host, port++, size, count, ['-T', 'b']),
-      ]);
-    }
-    const [node, rstream, rstreamBlocking] = [0, 1, 2].map((i) => median(rates.map((rate) => rate[i]!))) as [
-      number,
-      number,
-      number,
-    ];
-    const ratio = node / rstream;
-    results.push({
-      size,
-      count,
-      node,
-      rstream,
-      rstreamBlocking,
-      ratio,
-      ratioBlocking: node / rstreamBlocking,
-    });
-  }
-  return results;
+interface StreamOptions {
+  readonly device: readonly string[];
+  readonly host?: string;
+  readonly sizes: readonly number[];
+  readonly bytes: number;
+  readonly rounds: number;
 }
 
-async function main(args: readonly string[]): Promise<void> {
-  const [role, ...rest] = args;
-  if (role === 'serve' || role === 'call') {
-    const [host, port, size, count] = rest as [string, string, string, string];
-    await (role === 'serve' ? serve : call)(host, Number(port), Number(size), Number(count));
-    return;
-  }
-  const number = { type: 'string' } as const;
-  const { values, positionals } = parseArgs({
-    args: [...args],
-    options: { rounds: number, bytes: number },
-    allowPositionals: true,
-  });
-  const [only, ...few] = positionals;
-  const options = {
-    ...(few.length > 0 ? { sizes: few.map(Number) } : {}),
-    ...(values.rounds === undefined ? {} : { rounds: Number(values.rounds) }),
-    ...(values.bytes === undefined ? {} : { bytes: Number(values.bytes) }),
-  };
-  for (const device of only === undefined ? ['rxe0', 'siw0'] : [only]) {
-    console.log(`${device}: bytes per transfer, MB/s of Node, rstream, rstream that blocks; ratios`);
-    for (const result of await run({ device, ...options })) {
-      const mb = (rate: number): string => (rate / 1e6).toFixed(1).padStart(9);
-      console.log(
-        `${String(result.size).padStart(9)} ${mb(result.node)} ${mb(result.rstream)} ${mb(result.rstreamBlocking)}` +
-          `   ${result.ratio.toFixed(2)}  ${result.ratioBlocking.toFixed(2)}`,
-      );
+let nextPort = 7600;
+
+async function measure(device: string, size: number, options: StreamOptions): Promise<StreamResult> {
+  const host = options.host ?? softHosts[device];
+  if (host === undefined) throw new Error(`--host: the address of ${device} is not known`);
+  const count = Math.max(1, Math.min(MOST_TRANSFERS, Math.floor(options.bytes / size)));
+  const node: number[] = [];
+  const c = twins.map((): number[] => []);
+  for (let round = 0; round < options.rounds; round++) {
+    node.push(await nodeRate(host, nextPort++, size, count));
+    for (const [i, twin] of twins.entries()) {
+      c[i]!.push(await twinRate(twin, host, nextPort++, size, count));
     }
   }
+  const named = (value: (rates: readonly number[]) => number): Record<string, number> =>
+    Object.fromEntries(twins.map(({ name }, i) => [name, value(c[i]!)]));
+  const rates = named(median);
+  const ratios = named((theirs) => median(theirs.map((rate, round) => node[round]! / rate)));
+  const { name: twin } = twins.reduce((best, other) =>
+    rates[other.name]! > rates[best.name]! ? other : best,
+  );
+  return { device, size, count, node: median(node), c: rates, twin, ratio: ratios[twin]!, ratios };
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) await main(process.argv.slice(2));
+function describe({ device, size, node, c, twin, ratio, ratios }: StreamResult): string {
+  const mb = (rate: number): string => digits(rate / 1e6);
+  const others = Object.entries(c).map(([name, rate]) => `${name} ${mb(rate)} (${digits(ratios[name]!)})`);
+  return `${device} ${String(size).padStart(8)} B: ${mb(node)} MB/s, ${digits(ratio)} x ${twin}; ${others.join(', ')}`;
+}
+
+const [role, ...rest] = process.argv.slice(2);
+if (role === 'serve' || role === 'call') {
+  const [host, port, size, count] = rest as [string, string, string, string];
+  await (role === 'serve' ? serve : call)(host, Number(port), Number(size), Number(count));
+} else {
+  const options = new Command('net-stream')
+    .option(
+      '--device <name>',
+      'repeatable',
+      (name: string, names: string[]) => [...names, name],
+      [] as string[],
+    )
+    .option('--host <address>', "address of the device's port, where it is not a soft one")
+    .option('--sizes <list>', 'bytes of a transfer', (text: string) => text.split(',').map(Number), SIZES)
+    .option('--bytes <n>', 'bytes of one direction', Number, 64 * 1024 * 1024)
+    .option('--rounds <n>', 'how often each is measured', Number, 3)
+    .parse()
+    .opts<StreamOptions>();
+  const results: StreamResult[] = [];
+  for (const device of options.device.length > 0 ? options.device : Object.keys(softHosts)) {
+    for (const size of options.sizes) {
+      const result = await measure(device, size, options);
+      results.push(result);
+      console.log(describe(result));
+    }
+  }
+  console.log(writeJson('net-stream', results));
+}

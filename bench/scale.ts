@@ -16,16 +16,13 @@ import { Command } from 'commander';
 import { Access, type CompletionQueue, type MemorySlab, type QueuePair, SendFlags } from '../lib/index.ts';
 import { type Loopback, openLoopback } from './loopback.ts';
 import { writeJson } from './results.ts';
+import { softHosts } from './soft-hosts.ts';
 import { digits, median, quantile } from './stats.ts';
 
 const LIST = 16;
 const BYTES = 64;
 /** Lists in flight at a time. */
 const IN_FLIGHT = 4;
-const hosts: Readonly<Record<string, string>> = {
-  rxe0: process.env.RDMA_RXE_ADDR ?? '10.0.1.1',
-  siw0: process.env.RDMA_SIW_ADDR ?? '10.0.2.1',
-};
 
 /** Bytes that are left to the machine, so that what the kernel holds for a queue pair counts as well. */
 function available(): number {
@@ -161,7 +158,7 @@ async function connectUpTo(
 
 async function measure(name: string, options: ScaleOptions): Promise<unknown> {
   const most = Math.max(...options.connections, 128);
-  const loopback = await openLoopback(hosts[name]!, Math.min(4 * most, 32_000));
+  const loopback = await openLoopback(softHosts[name]!, Math.min(4 * most, 32_000));
   const { device, pd } = loopback;
   console.log(
     `${name}: at most ${device.attr.maxQp} queue pairs, ${device.attr.maxCqe} entries of a completion queue`,

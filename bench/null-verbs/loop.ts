@@ -97,11 +97,13 @@ async function measure(way: string, list: number, every: number, seconds: number
     }
     const time = now();
     // The first third warms up: it is compiled meanwhile.
-    if (start === first && time - first > (seconds * 1e9) / 3) {
+    if (start === first) {
+      if (time - first < (seconds * 1e9) / 3) continue;
       start = time;
       startCount = posted;
+    } else if (time - first > seconds * 1e9) {
+      return (time - start) / (posted - startCount);
     }
-    if (time - first > seconds * 1e9) return (time - start) / (posted - startCount);
   }
 }
 

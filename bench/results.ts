@@ -1,4 +1,4 @@
-/** Writes results as JSON and as a plot. */
+/** Writes results as JSON and as a plot, into bench/results unless NODE_RDMA_BENCH_RESULTS names another directory. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { arch, cpus, release } from 'node:os';
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ export interface Bar {
   readonly value: number;
 }
 
-const directory = join(packageRoot, 'bench', 'results');
+const directory = process.env.NODE_RDMA_BENCH_RESULTS ?? join(packageRoot, 'bench', 'results');
 
 /** The machine that results were taken on. */
 function machine(): Record<string, unknown> {

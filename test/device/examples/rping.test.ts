@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { devices } from '../helpers/devices.ts';
+import { environmentOf } from '../helpers/foreign.ts';
 
 const ours = [process.execPath, resolve('dist/examples/rping/cli.js')];
 const theirs = ['rping'];
@@ -15,7 +16,11 @@ interface Run {
 }
 
 function run(command: readonly string[], ...args: string[]): { done: Promise<Run>; output: () => string } {
-  const child = spawn(command[0]!, [...command.slice(1), ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const env = environmentOf(command[0]!);
+  const child = spawn(command[0]!, [...command.slice(1), ...args], {
+    env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', (data: Buffer) => {

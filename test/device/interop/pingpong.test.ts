@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
 import { devices } from '../helpers/devices.ts';
+import { environmentOf } from '../helpers/foreign.ts';
 import { ipv4GidIndex } from '../helpers/manual.ts';
 import { type Command, example, installed, serveAndCall } from './programs.ts';
 
@@ -56,7 +57,11 @@ it('iWARP has no queue pairs by hand: both ends say so', async () => {
 it('the devices have no XRC, which ibv_xsrq_pingpong finds too', () => {
   for (const device of ['rxe0', 'siw0']) {
     const [program, ...args] = installed('ibv_xsrq_pingpong', '-d', device, '-g', '0');
-    const { status } = spawnSync(program as string, args, { encoding: 'utf8', timeout: 20_000 });
+    const { status } = spawnSync(program as string, args, {
+      encoding: 'utf8',
+      env: environmentOf(program as string),
+      timeout: 20_000,
+    });
     expect(status).toBe(1);
   }
 });

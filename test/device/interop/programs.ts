@@ -2,6 +2,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { environmentOf } from '../helpers/foreign.ts';
 
 /** A program and its first arguments. */
 export type Command = readonly string[];
@@ -32,7 +33,8 @@ interface Started {
 }
 
 function start([program, ...args]: Command): Started {
-  const child = spawn(program as string, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const env = environmentOf(program as string);
+  const child = spawn(program as string, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', (data: Buffer) => {

@@ -5,6 +5,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, type RdmaConnectOptions, type RdmaSocket } from '../../../lib/net/index.ts';
+import { environmentOf } from '../helpers/foreign.ts';
 
 /** A program that is running. */
 export interface Program {
@@ -16,7 +17,7 @@ export interface Program {
 
 /** Starts a program; under [preload] its sockets are rsockets. */
 export function start(command: string, args: readonly string[], preload = false): Program {
-  const env = preload ? { ...process.env, LD_PRELOAD: librspreload() } : process.env;
+  const env = { ...environmentOf(command), ...(preload && { LD_PRELOAD: librspreload() }) };
   const child: ChildProcess = spawn(command, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {

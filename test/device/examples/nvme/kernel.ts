@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { environmentOf } from '../../helpers/foreign.ts';
 
 export const NQN = 'nqn.2026-11.org.node-rdma:target';
 
@@ -26,7 +27,8 @@ export interface Ended {
 
 /** Runs a program to its end, for [ms] at most; a kernel that hangs must not hang the tests. */
 export function run(program: string, args: readonly string[], ms = 120_000): Promise<Ended> {
-  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const env = environmentOf(program);
+  const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
   let out = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', (data: Buffer) => {

@@ -14,6 +14,7 @@ import type { VitestOptions } from './vitest.ts';
 /** What a sanitizer has to say comes here, whichever process or thread it is in. */
 const REPORTS = join(packageRoot, '.vitest-results', 'sanitize');
 const CORE_TESTS = 'test/device/native/';
+const BENCH = 'test/device/bench';
 /** Sanitizers make everything slower: a test that hangs is what these are for. */
 const PATIENCE = ['--testTimeout=300000', '--hookTimeout=300000'];
 
@@ -95,7 +96,13 @@ async function runEverything(): Promise<Counts[]> {
     // test/softrdma is about the machine, not about the addon.
     await runSome('host', 'soft', [...PATIENCE, 'test/unit/'], { env }),
     huntLeaks(),
-    await runWhole('device', 'soft', [...PATIENCE, `--exclude=${CORE_TESTS}**`], ON_DEVICES),
+    // Nor is a program in C to be measured with one.
+    await runWhole(
+      'device',
+      'soft',
+      [...PATIENCE, ...[CORE_TESTS, BENCH].map((path) => `--exclude=${path}**`)],
+      ON_DEVICES,
+    ),
   ];
 }
 

@@ -6,13 +6,13 @@ import type { MemorySizes } from './channel/memory.ts';
 import { iomapSize } from './wire/index.ts';
 
 /**
- * Sizes of a connection, which are fixed when it is made: memory is registered once, and nothing later. The defaults are
- * those of rsocket(7).
+ * Sizes of a connection, which are fixed when it is made: memory is registered once, and nothing later. Queues are as
+ * long as those of rsocket(7) by default, buffers four times as large.
  */
 export interface RdmaSocketSizes {
-  /** Bytes that {@link RdmaSocket.write} takes before the peer has them; 131072 by default (SO_SNDBUF). */
+  /** Bytes that {@link RdmaSocket.write} takes before the peer has them; 524288 by default (SO_SNDBUF). */
   readonly sendBufferSize?: number;
-  /** Bytes that the peer may send before they are read, granted in halves; 131072 by default (SO_RCVBUF). */
+  /** Bytes that the peer may send before they are read, granted in halves; 524288 by default (SO_RCVBUF). */
   readonly receiveBufferSize?: number;
   /** Work requests in flight, 32 … 65534; 384 by default (RDMA_SQSIZE). */
   readonly sendQueueSize?: number;
@@ -27,7 +27,8 @@ export interface RdmaSocketSizes {
   readonly pd?: ProtectionDomain;
 }
 
-const DEFAULT_BUFFER = 128 * 1024;
+/** A half is granted at a time: with those of rsockets, 64 KiB, every transfer waits for a wake-up of either side. */
+const DEFAULT_BUFFER = 512 * 1024;
 const DEFAULT_QUEUE = 384;
 const MIN_BUFFER = 2048;
 const MAX_BUFFER = 2 ** 30;

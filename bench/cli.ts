@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { deviceOption } from './device-option.ts';
 import { describeNullVerbs, describePyverbs, measureNullVerbs, measurePyverbs } from './null-verbs/run.ts';
 import { cells, compare, describe, nameOf, type PerfResult } from './perf/run.ts';
 import { buildSteadyClock } from './perf/steady-clock.ts';
@@ -98,12 +99,7 @@ function runOwn(name: string, args: readonly string[]): void {
   if (status !== 0) process.exitCode = status ?? 1;
 }
 
-const deviceOption = new Option(
-  '--device <name>',
-  'RDMA device (repeatable); default: rxe0 and siw0 in softrdma',
-)
-  .argParser((name: string, names: string[]) => [...names, name])
-  .default([] as string[]);
+const devices = deviceOption('rxe0 and siw0 in softrdma');
 const hostOption = new Option('--host <address>', "address of the device's port, where it is not a soft one");
 const pairsOption = (pairs: number): Option =>
   new Option('--pairs <n>', 'how often each is measured').argParser(count).default(pairs);
@@ -117,20 +113,20 @@ const program = new Command('bench').description('Node next to C on the same dev
 program
   .command('all', { isDefault: true })
   .description('null-verbs and perf; on the soft devices messages, net-stream and scale too')
-  .addOption(deviceOption)
+  .addOption(devices)
   .addOption(hostOption)
   .addOption(pairsOption(5))
   .action(async (options: Options) => {
     nullVerbs(options.pairs, 0.6);
     await onDevices(options, false);
     if (options.host !== undefined) return;
-    const devices = options.device.flatMap((name) => ['--device', name]);
-    for (const name of ['messages', 'net-stream', 'scale']) runOwn(name, devices);
+    const args = options.device.flatMap((name) => ['--device', name]);
+    for (const name of ['messages', 'net-stream', 'scale']) runOwn(name, args);
   });
 program
   .command('quick')
   .description('one pair of the most telling ones, to show that they work')
-  .addOption(deviceOption)
+  .addOption(devices)
   .addOption(hostOption)
   .action(async (options: Options) => {
     nullVerbs(1, 0.3);
@@ -148,7 +144,7 @@ for (const [name, quick] of [
   program
     .command(name, { hidden: quick })
     .description('bandwidth, rate and latency next to perftest and ibv_rc_pingpong')
-    .addOption(deviceOption)
+    .addOption(devices)
     .addOption(hostOption)
     .addOption(pairsOption(5))
     .addOption(onlyOption)

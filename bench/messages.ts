@@ -8,6 +8,7 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
+import { deviceOption } from './device-option.ts';
 import type { Cell } from './perf/options.ts';
 import { runNode, start } from './perf/programs.ts';
 import { findPython, NO_PYVERBS } from './python.ts';
@@ -126,12 +127,7 @@ if (role === 'net-server') await netServer(Number(count));
 else if (role === 'net-client') await netClient(Number(port), Number(count));
 else {
   const program = new Command('messages')
-    .option(
-      '--device <name>',
-      'repeatable',
-      (name: string, names: string[]) => [...names, name],
-      [] as string[],
-    )
+    .addOption(deviceOption('rxe0 and siw0'))
     .option('--count <n>', 'messages of one run; a tenth of them by pyverbs', Number, 20_000)
     .option('--pairs <n>', 'how often each is measured', Number, 3);
   const options = program.parse().opts<MessageOptions>();

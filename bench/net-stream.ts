@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { connect, createServer, type RdmaSocket } from '../lib/net/index.ts';
+import { deviceOption } from './device-option.ts';
 import { writeJson } from './results.ts';
 import { softHosts } from './soft-hosts.ts';
 import { digits, median } from './stats.ts';
@@ -183,12 +184,7 @@ if (role === 'serve' || role === 'call') {
   await (role === 'serve' ? serve : call)(host, Number(port), Number(size), Number(count));
 } else {
   const options = new Command('net-stream')
-    .option(
-      '--device <name>',
-      'repeatable',
-      (name: string, names: string[]) => [...names, name],
-      [] as string[],
-    )
+    .addOption(deviceOption('rxe0 and siw0'))
     .option('--host <address>', "address of the device's port, where it is not a soft one")
     .option('--sizes <list>', 'bytes of a transfer', (text: string) => text.split(',').map(Number), SIZES)
     .option('--bytes <n>', 'bytes of one direction', Number, 64 * 1024 * 1024)

@@ -14,6 +14,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { Access, type CompletionQueue, type MemorySlab, type QueuePair, SendFlags } from '../lib/index.ts';
+import { deviceOption } from './device-option.ts';
 import { type Loopback, openLoopback } from './loopback.ts';
 import { writeJson } from './results.ts';
 import { softHosts } from './soft-hosts.ts';
@@ -233,12 +234,7 @@ if (process.argv[2] === 'http-client') {
 } else {
   const numbers = (text: string): number[] => text.split(',').map(Number);
   const program = new Command('scale')
-    .option(
-      '--device <name>',
-      'repeatable',
-      (name: string, names: string[]) => [...names, name],
-      [] as string[],
-    )
+    .addOption(deviceOption('rxe0 and siw0'))
     .option('--connections <list>', 'how many, in order', numbers, [1, 10, 100, 1000])
     .option('--seconds <s>', 'of each measurement', Number, 1);
   const options = program.parse().opts<ScaleOptions>();

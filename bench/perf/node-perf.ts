@@ -36,7 +36,7 @@ async function stream(end: Endpoint, cell: Cell): Promise<number> {
   let done = 0;
   const fill = (onRetired: (status: number) => void): void => {
     while (added < iterations && added - done + list <= depth) {
-      for (let i = 0; i < list; i += 1) {
+      for (const end = Math.min(added + list, iterations); added < end; ) {
         added += 1;
         const last = added % moderation === 0 || added === iterations;
         const flags = last ? SendFlags.SIGNALED : 0;

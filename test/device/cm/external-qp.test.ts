@@ -31,20 +31,28 @@ describe.each(devices)('queue pairs of their user on $name', (testDevice) => {
     qp.modify(id.initQpAttr('RTS'));
   }
 
-  async function connected(): Promise<{
-    client: CmId;
-    server: CmId;
-    clientQp: QueuePair;
-    serverQp: QueuePair;
-  }> {
+  interface Ends {
+    readonly client: CmId;
+    readonly server: CmId;
+    readonly clientQp: QueuePair;
+    readonly serverQp: QueuePair;
+  }
+
+  /** A request that has come, and can be accepted. */
+  async function requested(): Promise<Ends & { readonly connecting: ReturnType<CmId['connect']> }> {
     const listener = scope.listener();
     const [clientQp, serverQp] = [outside(), outside()];
     const client = await resolved(listener);
     clientQp.modify(client.initQpAttr('INIT'));
-    const connecting = client.connect({ qpNum: clientQp.qpNum, privateData: Buffer.from('mine') });
+    const connecting = client.connect({ qpNum: clientQp.qpNum });
     const server = scope.keep(await listener.nextRequest());
     serverQp.modify(server.initQpAttr('INIT'));
     bringUp(server, serverQp);
+    return { client, server, clientQp, serverQp, connecting };
+  }
+
+  async function connected(): Promise<Ends> {
+    const { client, server, clientQp, serverQp, connecting } = await requested();
     const accepting = server.accept({ qpNum: serverQp.qpNum });
     const reply = await connecting;
     expect(reply.established).toBe(iwarp);
@@ -93,14 +101,7 @@ describe.each(devices)('queue pairs of their user on $name', (testDevice) => {
   });
 
   it('hear of an end that came before the peer has heard of the beginning', async () => {
-    const listener = scope.listener();
-    const [clientQp, serverQp] = [outside(), outside()];
-    const client = await resolved(listener);
-    clientQp.modify(client.initQpAttr('INIT'));
-    const connecting = client.connect({ qpNum: clientQp.qpNum });
-    const server = scope.keep(await listener.nextRequest());
-    serverQp.modify(server.initQpAttr('INIT'));
-    bringUp(server, serverQp);
+    const { client, server, clientQp, serverQp, connecting } = await requested();
     const accepting = server.accept({ qpNum: serverQp.qpNum }).catch(() => undefined);
     const told = once(client, 'disconnected');
     await connecting;
@@ -145,14 +146,7 @@ describe.each(devices)('queue pairs of their user on $name', (testDevice) => {
       expect((await rdmaErrorOf(() => client.reject())).code).toBe('ERR_RDMA_STATE');
       return;
     }
-    const listener = scope.listener();
-    const [clientQp, serverQp] = [outside(), outside()];
-    const client = await resolved(listener);
-    clientQp.modify(client.initQpAttr('INIT'));
-    const connecting = client.connect({ qpNum: clientQp.qpNum });
-    const server = scope.keep(await listener.nextRequest());
-    serverQp.modify(server.initQpAttr('INIT'));
-    bringUp(server, serverQp);
+    const { client, server, serverQp, connecting } = await requested();
     const accepting = rdmaErrorOf(() => server.accept({ qpNum: serverQp.qpNum }));
     await connecting;
     client.reject(Buffer.from('on second thought'));

@@ -3,7 +3,8 @@ import { Arena, MAX_SLAB_BYTES, slabOf } from '../../../lib/dma/arena.ts';
 import { toPieces } from '../../../lib/dma/fragments.ts';
 import { RdmaError } from '../../../lib/errors.ts';
 import { Access } from '../../../lib/verbs/constants.ts';
-import { detach, FakePd } from './fakes.ts';
+import { detach } from './bytes.ts';
+import { FakePd } from './fake-memory.ts';
 
 const code = (expected: string) => expect.objectContaining({ code: expected });
 

@@ -5,7 +5,9 @@ import { SgeBuilder } from '../../../lib/dma/sge-builder.ts';
 import { RdmaError } from '../../../lib/errors.ts';
 import { RwContext } from '../../../lib/rw/rw-context.ts';
 import { Access } from '../../../lib/verbs/constants.ts';
-import { detach, FakePd, FakeQp, foreign } from './fakes.ts';
+import { detach, foreign } from './bytes.ts';
+import { FakePd } from './fake-memory.ts';
+import { FakeQp } from './fake-qp.ts';
 
 const PAGE = 4096;
 

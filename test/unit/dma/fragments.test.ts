@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { Arena } from '../../../lib/dma/arena.ts';
 import { type Fragments, toPieces } from '../../../lib/dma/fragments.ts';
-import { detach, FakePd, foreign } from './fakes.ts';
+import { detach, foreign } from './bytes.ts';
+import { FakePd } from './fake-memory.ts';
 
 const pd = new FakePd();
 const shape = (fragments: Fragments) =>

@@ -5,7 +5,9 @@ import { RdmaError } from '../../../lib/errors.ts';
 import { RwContext } from '../../../lib/rw/rw-context.ts';
 import { Access } from '../../../lib/verbs/constants.ts';
 import { addressOf } from '../../../lib/verbs/memory-region.ts';
-import { FakePd, FakeQp, foreign, pattern } from './fakes.ts';
+import { foreign, pattern } from './bytes.ts';
+import { FakePd } from './fake-memory.ts';
+import { FakeQp } from './fake-qp.ts';
 
 const KiB = 1024;
 const ALL = Access.LOCAL_WRITE | Access.REMOTE_READ | Access.REMOTE_WRITE;

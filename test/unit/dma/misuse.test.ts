@@ -5,7 +5,9 @@ import { DmaBatch } from '../../../lib/dma/batch.ts';
 import { WcStatus } from '../../../lib/errors.ts';
 import { RwContext } from '../../../lib/rw/rw-context.ts';
 import { Access } from '../../../lib/verbs/constants.ts';
-import { FakePd, FakeQp, foreign } from './fakes.ts';
+import { foreign } from './bytes.ts';
+import { FakePd } from './fake-memory.ts';
+import { FakeQp } from './fake-qp.ts';
 
 async function setUp() {
   const pd = new FakePd();

@@ -2,7 +2,9 @@ import { describe, expect, it } from 'vitest';
 import { MrCache } from '../../../lib/dma/mr-cache.ts';
 import { SgeBuilder } from '../../../lib/dma/sge-builder.ts';
 import { RdmaError, WcStatus } from '../../../lib/errors.ts';
-import { detach, FakePd, FakeQp, foreign } from './fakes.ts';
+import { detach, foreign } from './bytes.ts';
+import { FakePd } from './fake-memory.ts';
+import { FakeQp } from './fake-qp.ts';
 
 const KiB = 1024;
 const setUp = (pinBudget = 1024 * KiB) => {

@@ -9,7 +9,8 @@ import { Access } from '../../../lib/verbs/constants.ts';
 import { anyCase } from '../../properties/cases.ts';
 import { carryOutCase, checkCases, Hang, type Link, Tally } from '../../properties/check.ts';
 import { makeGrounds } from '../../properties/memory.ts';
-import { FakePd, FakeQp } from './fakes.ts';
+import { FakePd } from './fake-memory.ts';
+import { FakeQp } from './fake-qp.ts';
 
 const MOST = 256 * 1024;
 const tick = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

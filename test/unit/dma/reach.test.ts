@@ -9,7 +9,9 @@ import type { DmaMr } from '../../../lib/dma/types.ts';
 import { RdmaError, WcStatus } from '../../../lib/errors.ts';
 import { RwContext } from '../../../lib/rw/rw-context.ts';
 import { Access } from '../../../lib/verbs/constants.ts';
-import { FakePd, FakeQp, foreign, pattern } from './fakes.ts';
+import { foreign, pattern } from './bytes.ts';
+import { FakePd } from './fake-memory.ts';
+import { FakeQp } from './fake-qp.ts';
 
 const PAGE = 4096;
 const tick = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

@@ -10,7 +10,9 @@ import { table } from '../../../lib/dma/table.ts';
 import { RwContext } from '../../../lib/rw/rw-context.ts';
 import type { RwQp } from '../../../lib/rw/types.ts';
 import { Access, Opcode } from '../../../lib/verbs/constants.ts';
-import { FakePd, FakeQp, foreign, pattern } from './fakes.ts';
+import { foreign, pattern } from './bytes.ts';
+import { FakePd } from './fake-memory.ts';
+import { FakeQp } from './fake-qp.ts';
 
 const KiB = 1024;
 const PAGE = 4096;

@@ -7,7 +7,9 @@ import type { ForceStrategy } from '../../../lib/dma/transfer.ts';
 import type { DmaOp } from '../../../lib/dma/types.ts';
 import { RdmaError, WcStatus } from '../../../lib/errors.ts';
 import { Access } from '../../../lib/verbs/constants.ts';
-import { detach, FakePd, FakeQp, foreign, pattern } from './fakes.ts';
+import { detach, foreign, pattern } from './bytes.ts';
+import { FakePd } from './fake-memory.ts';
+import { FakeQp } from './fake-qp.ts';
 
 const KiB = 1024;
 const setUp = (options = {}) => {

@@ -6,7 +6,9 @@ import { table } from '../../../lib/dma/table.ts';
 import type { DmaOp } from '../../../lib/dma/types.ts';
 import { RdmaError, WcStatus } from '../../../lib/errors.ts';
 import type { RwQp } from '../../../lib/rw/types.ts';
-import { FakePd, FakeQp, foreign } from './fakes.ts';
+import { foreign } from './bytes.ts';
+import { FakePd } from './fake-memory.ts';
+import { FakeQp } from './fake-qp.ts';
 
 const KiB = 1024;
 let pd: FakePd;

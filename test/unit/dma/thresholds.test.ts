@@ -6,7 +6,9 @@ import { openLocalKey } from '../../../lib/dma/local-key.ts';
 import { SgeBuilder, type SgeBuilderOptions } from '../../../lib/dma/sge-builder.ts';
 import { defaultThresholds } from '../../../lib/dma/thresholds.ts';
 import { WcStatus } from '../../../lib/errors.ts';
-import { FakePd, FakeQp, foreign } from './fakes.ts';
+import { foreign } from './bytes.ts';
+import { FakePd } from './fake-memory.ts';
+import { FakeQp } from './fake-qp.ts';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;

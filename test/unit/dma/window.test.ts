@@ -7,7 +7,8 @@ import { DmaBatch } from '../../../lib/dma/batch.ts';
 import { SgeBuilder } from '../../../lib/dma/sge-builder.ts';
 import { RdmaError, WcStatus } from '../../../lib/errors.ts';
 import { Access } from '../../../lib/verbs/constants.ts';
-import { FakePd, FakeQp } from './fakes.ts';
+import { FakePd } from './fake-memory.ts';
+import { FakeQp } from './fake-qp.ts';
 
 vi.mock('node:fs', async (original) => {
   const fs = await original<typeof import('node:fs')>();

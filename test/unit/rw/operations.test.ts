@@ -10,7 +10,9 @@ import type { SizedDevice } from '../../../lib/rw/sizing.ts';
 import type { RemoteMemory, RwOptions, RwQp } from '../../../lib/rw/types.ts';
 import { Access, Opcode } from '../../../lib/verbs/constants.ts';
 import type { SendWr } from '../../../lib/verbs/work-request.ts';
-import { FakePd, FakeQp, foreign, pattern } from '../dma/fakes.ts';
+import { foreign, pattern } from '../dma/bytes.ts';
+import { FakePd } from '../dma/fake-memory.ts';
+import { FakeQp } from '../dma/fake-qp.ts';
 
 const KiB = 1024;
 const ALL = Access.LOCAL_WRITE | Access.REMOTE_READ | Access.REMOTE_WRITE | Access.REMOTE_ATOMIC;

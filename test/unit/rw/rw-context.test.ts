@@ -5,7 +5,9 @@ import { RdmaError, WcStatus } from '../../../lib/errors.ts';
 import { RwContext, type RwContextOptions } from '../../../lib/rw/rw-context.ts';
 import type { RwQp } from '../../../lib/rw/types.ts';
 import { Access, SendFlags } from '../../../lib/verbs/constants.ts';
-import { detach, FakePd, FakeQp, foreign, pattern } from '../dma/fakes.ts';
+import { detach, foreign, pattern } from '../dma/bytes.ts';
+import { FakePd } from '../dma/fake-memory.ts';
+import { FakeQp } from '../dma/fake-qp.ts';
 
 const KiB = 1024;
 const ALL = Access.LOCAL_WRITE | Access.REMOTE_READ | Access.REMOTE_WRITE;

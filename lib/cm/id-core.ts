@@ -221,6 +221,27 @@ export class IdCore implements CmEventTarget {
 
   onEvent(raw: RawCmEvent): void {
     const event = this.#corrected(raw);
+    if (event.name !== 'DISCONNECTED') {
+      this.#handle(event);
+      return;
+    }
+    try {
+      this.#catchUp();
+    } finally {
+      // Unless a callback of a completion has closed the id.
+      if (this.state !== 'closed') this.#handle(event);
+    }
+  }
+
+  /** Messages that came before the end of the connection, through another file of the kernel, are told of before it. */
+  #catchUp(): void {
+    const { qp } = this;
+    if (qp === undefined || qp.closed) return;
+    qp.recvCq._catchUp();
+    if (qp.sendCq !== qp.recvCq) qp.sendCq._catchUp();
+  }
+
+  #handle(event: RawCmEvent): void {
     if (event.name === 'CONNECT_REQUEST') {
       this.#owner.onRequest(event);
     } else if (event.group !== 0) {

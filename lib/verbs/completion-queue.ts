@@ -223,6 +223,17 @@ export class CompletionQueue extends AsyncEventTarget<CompletionQueueEvent> {
     this.#latestKey = -1;
   }
 
+  /** Dispatches what has completed until now, so that it is known before something that came later. @internal */
+  _catchUp(): void {
+    if (this.#dispatching) return;
+    for (let left = this.#cqe; left > 0 && !this.closed; ) {
+      const count = addon.pollCq(this._handle, 0);
+      if (count !== 0) this.#wake(count);
+      if (count <= 0) return;
+      left -= count;
+    }
+  }
+
   #sink(key: number): CompletionSink | undefined {
     if (key !== this.#latestKey) {
       this.#latest = this.#sinks.get(key);

@@ -4,12 +4,15 @@ import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { addon } from '../../../lib/addon.ts';
 import {
+  Access,
   type CmEvent,
   type CmId,
   type ConnectionEvent,
   defaultEventChannel,
   EventChannel,
   liveObjects,
+  Opcode,
+  WcStatus,
 } from '../../../lib/index.ts';
 import { CmScope, nextEvent } from '../helpers/cm.ts';
 import { devices } from '../helpers/devices.ts';
@@ -64,6 +67,31 @@ describe.each(devices)('events on $name', (testDevice) => {
     const said =
       name === 'rxe0' ? { qpNum: client.qp!.qpNum, retryCount: 6, rnrRetryCount: 6 } : { qpNum: 0 };
     expect(request.conn).toMatchObject(said);
+  });
+
+  it('tell of the end after the messages that came before it', async () => {
+    const listener = scope.listener();
+    const client = scope.id();
+    await client.resolveAddr(listener.localAddress);
+    await client.resolveRoute();
+    // A message that wakes nobody is sure to be found after the event; siw wakes for every one.
+    const recvCq = scope.keep(scope.device.createCq({ solicitedOnly: name === 'rxe0' }));
+    const qp = client.createQp({ pd: scope.pd, sendCq: scope.device.createCq(), recvCq });
+    const connecting = client.connect();
+    const server = await scope.requested(listener);
+    await Promise.all([connecting, server.accept()]);
+    const order: unknown[] = [];
+    const mr = await scope.pd.regMr(Buffer.alloc(64), Access.LOCAL_WRITE);
+    qp.postRecv({ sges: [{ addr: mr.addr, length: 64, lkey: mr.lkey }] }, (status) => order.push(status));
+    client.on('disconnected', () => order.push('disconnected'));
+    const ended = once(client, 'disconnected');
+    // On iWARP the side that connects sends first.
+    await qp.send({ opcode: Opcode.RDMA_WRITE, sges: [], remoteAddr: 0, rkey: 0 });
+    await server.qp.send({ opcode: Opcode.SEND, inline: Buffer.from('bye') });
+    await server.disconnect();
+    await ended;
+    expect(order).toEqual([WcStatus.SUCCESS, 'disconnected']);
+    await mr.close();
   });
 
   it('say when the number of a connection is free again, on RoCE', async () => {

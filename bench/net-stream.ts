@@ -1,6 +1,6 @@
 /**
- * Streams of node-rdma/net against rstream (rdmacm-utils), which is C over the same protocol: two processes each, the same
- * traffic, the same buffers, in one boot. The client sends [count] transfers of [size] bytes, the server sends as many back.
+ * Sockets of node-rdma/net against rstream and riostream (rdmacm-utils), which are C over the same protocol: two processes
+ * each, the same traffic, the same buffers, in one boot.
  *
  *   node dist/tools/softrdma/cli.js -- node dist/bench/net-stream.js --device rxe0 --device siw0
  */
@@ -9,8 +9,8 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
-import { connect, createServer, type RdmaSocket } from '../lib/net/index.ts';
 import { deviceOption } from './device-option.ts';
+import { call, serve, WAYS, type Way } from './net-stream/ends.ts';
 import { writeJson } from './results.ts';
 import { softHosts } from './soft-hosts.ts';
 import { digits, median } from './stats.ts';
@@ -27,76 +27,28 @@ const twins: readonly Twin[] = ['rstream', 'riostream'].flatMap((program) => [
   { name: `${program} -T b`, program, mode: ['-T', 'b'] },
 ]);
 
-/** Bytes per second of one size, medians of all rounds. */
+/** Rates of one way of Node, bytes per second. */
+interface WayResult {
+  readonly way: Way;
+  /** Median of all rounds. */
+  readonly rate: number;
+  /** The fastest of the program in C that does the same, and the median of the rounds' ratios to it. */
+  readonly twin: string;
+  readonly ratio: number;
+}
+
+/** One size; bytes per second, medians of all rounds. */
 interface StreamResult {
   readonly device: string;
   readonly size: number;
   readonly count: number;
-  readonly node: number;
+  readonly node: readonly WayResult[];
   readonly c: Readonly<Record<string, number>>;
-  /** The fastest in C. */
-  readonly twin: string;
-  /** Medians of the rounds' ratios: to the fastest in C, and to each. */
-  readonly ratio: number;
-  readonly ratios: Readonly<Record<string, number>>;
 }
 
-/** What rstream sets: SO_SNDBUF and SO_RCVBUF of 512 KiB, which rsockets double. */
-const BUFFER_BYTES = 1024 * 1024;
-const SYNC_BYTES = 16;
 const SIZES = [64, 4096, 65_536, 1_048_576];
 /** Of one run; less when they are large. */
 const MOST_TRANSFERS = 100_000;
-const buffers = { sendBufferSize: BUFFER_BYTES, receiveBufferSize: BUFFER_BYTES };
-
-/** Resolves when [bytes] more have come. */
-function receive(socket: RdmaSocket, bytes: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    let left = bytes;
-    const onData = (chunk: Buffer): void => {
-      left -= chunk.length;
-      if (left > 0) return;
-      socket.off('data', onData).off('error', reject);
-      resolve();
-    };
-    socket.on('data', onData).on('error', reject);
-  });
-}
-
-async function send(socket: RdmaSocket, size: number, count: number): Promise<void> {
-  const chunk = Buffer.alloc(size, 7);
-  for (let i = 0; i < count; i++) {
-    if (!socket.write(chunk)) await once(socket, 'drain');
-  }
-}
-
-async function serve(host: string, port: number, size: number, count: number): Promise<void> {
-  const server = createServer(buffers, async (socket) => {
-    await receive(socket, SYNC_BYTES);
-    socket.write(Buffer.alloc(SYNC_BYTES));
-    await receive(socket, size * count);
-    await send(socket, size, count);
-    socket.end();
-    server.close();
-  });
-  server.listen(port, host, () => console.log('listening'));
-  await once(server, 'close');
-}
-
-async function call(host: string, port: number, size: number, count: number): Promise<void> {
-  const socket = connect({ host, port, ...buffers });
-  await once(socket, 'connect');
-  const synced = receive(socket, SYNC_BYTES);
-  socket.write(Buffer.alloc(SYNC_BYTES));
-  await synced;
-  const start = process.hrtime.bigint();
-  const received = receive(socket, size * count);
-  await send(socket, size, count);
-  await received;
-  const seconds = Number(process.hrtime.bigint() - start) / 1e9;
-  console.log(`rate ${(2 * size * count) / seconds}`);
-  socket.end();
-}
 
 /** Output of [child]; rejects unless it ends well. */
 async function outputOf(child: ChildProcess): Promise<string> {
@@ -112,9 +64,9 @@ async function outputOf(child: ChildProcess): Promise<string> {
   return output;
 }
 
-async function nodeRate(host: string, port: number, size: number, count: number): Promise<number> {
+async function nodeRate(way: Way, host: string, port: number, size: number, count: number): Promise<number> {
   const self = fileURLToPath(import.meta.url);
-  const args = [host, String(port), String(size), String(count)];
+  const args = [way, host, String(port), String(size), String(count)];
   const server = spawn(process.execPath, [self, 'serve', ...args]);
   const served = outputOf(server);
   await Promise.race([once(server.stdout, 'data'), served]);
@@ -154,34 +106,44 @@ async function measure(device: string, size: number, options: StreamOptions): Pr
   const host = options.host ?? softHosts[device];
   if (host === undefined) throw new Error(`--host: the address of ${device} is not known`);
   const count = Math.max(1, Math.min(MOST_TRANSFERS, Math.floor(options.bytes / size)));
-  const node: number[] = [];
+  const ways = Object.keys(WAYS) as Way[];
+  const node = ways.map((): number[] => []);
   const c = twins.map((): number[] => []);
   for (let round = 0; round < options.rounds; round++) {
-    node.push(await nodeRate(host, nextPort++, size, count));
+    for (const [i, way] of ways.entries()) {
+      node[i]!.push(await nodeRate(way, host, nextPort++, size, count));
+    }
     for (const [i, twin] of twins.entries()) {
       c[i]!.push(await twinRate(twin, host, nextPort++, size, count));
     }
   }
-  const named = (value: (rates: readonly number[]) => number): Record<string, number> =>
-    Object.fromEntries(twins.map(({ name }, i) => [name, value(c[i]!)]));
-  const rates = named(median);
-  const ratios = named((theirs) => median(theirs.map((rate, round) => node[round]! / rate)));
-  const { name: twin } = twins.reduce((best, other) =>
-    rates[other.name]! > rates[best.name]! ? other : best,
-  );
-  return { device, size, count, node: median(node), c: rates, twin, ratio: ratios[twin]!, ratios };
+  const medians = c.map(median);
+  return {
+    device,
+    size,
+    count,
+    node: ways.map((way, i) => {
+      const fastest = [...twins.keys()]
+        .filter((j) => twins[j]!.program === WAYS[way])
+        .reduce((best, j) => (medians[j]! > medians[best]! ? j : best));
+      const ratio = median(node[i]!.map((rate, round) => rate / c[fastest]![round]!));
+      return { way, rate: median(node[i]!), twin: twins[fastest]!.name, ratio };
+    }),
+    c: Object.fromEntries(twins.map(({ name }, i) => [name, medians[i]!])),
+  };
 }
 
-function describe({ device, size, node, c, twin, ratio, ratios }: StreamResult): string {
+function describe({ device, size, node, c }: StreamResult): string {
   const mb = (rate: number): string => digits(rate / 1e6);
-  const others = Object.entries(c).map(([name, rate]) => `${name} ${mb(rate)} (${digits(ratios[name]!)})`);
-  return `${device} ${String(size).padStart(8)} B: ${mb(node)} MB/s, ${digits(ratio)} x ${twin}; ${others.join(', ')}`;
+  const ours = node.map(({ way, rate, twin, ratio }) => `${way} ${mb(rate)} (${digits(ratio)} x ${twin})`);
+  const theirs = Object.entries(c).map(([name, rate]) => `${name} ${mb(rate)}`);
+  return `${device} ${String(size).padStart(8)} B, MB/s: ${ours.join(', ')}; ${theirs.join(', ')}`;
 }
 
 const [role, ...rest] = process.argv.slice(2);
 if (role === 'serve' || role === 'call') {
-  const [host, port, size, count] = rest as [string, string, string, string];
-  await (role === 'serve' ? serve : call)(host, Number(port), Number(size), Number(count));
+  const [way, host, port, size, count] = rest as [Way, string, string, string, string];
+  await (role === 'serve' ? serve : call)(way, host, Number(port), Number(size), Number(count));
 } else {
   const options = new Command('net-stream')
     .addOption(deviceOption('rxe0 and siw0'))

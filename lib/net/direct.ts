@@ -34,7 +34,7 @@ interface RdmaDirectEvents {
 
 const littleEndianHost = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 
-/** Memory that the peer may write to, until {@link close}. */
+/** Memory that the peer may write to, until {@link close}, or until the socket is closed. */
 export class RdmaMapping implements MappedRange {
   readonly offset: number;
   readonly length: number;
@@ -51,7 +51,7 @@ export class RdmaMapping implements MappedRange {
 
   /** Ends the registration (riounmap(3)). The peer is not told: a write of its that comes later ends the connection. */
   close(): Promise<void> {
-    this.#closed();
+    if (!this.#mr.closed) this.#closed();
     return this.#mr.close();
   }
 
@@ -66,7 +66,8 @@ export class RdmaMapping implements MappedRange {
  */
 export class RdmaDirect extends EventEmitter<RdmaDirectEvents> {
   readonly #ranges: (PeerRange | undefined)[] = [];
-  readonly #used = new Set<number>();
+  /** What this side has mapped, by its entry of the peer's iomap; undefined while it is being registered. */
+  readonly #mappings = new Map<number, RdmaMapping | undefined>();
   readonly #pending: Pending[] = [];
   readonly #sending: Pending[] = [];
   #connection: Connection | undefined;
@@ -89,17 +90,22 @@ export class RdmaDirect extends EventEmitter<RdmaDirectEvents> {
     const connection = this.#open('map');
     const entries = connection.channel.peer?.iomapEntries ?? 0;
     let index = 0;
-    while (this.#used.has(index)) index += 1;
+    while (this.#mappings.has(index)) index += 1;
     if (index >= entries) {
       throw invalidArgument('ENOSPC', `map: all of the ${entries} entries of the peer's iomap are in use`);
     }
-    this.#used.add(index);
+    this.#mappings.set(index, undefined);
+    let mapping: RdmaMapping | undefined;
     try {
       const mr = await connection.pd.regMr(memory, Access.LOCAL_WRITE | Access.REMOTE_WRITE);
+      mapping = new RdmaMapping(mr, offset, () => this.#mappings.delete(index));
+      this.#open('map');
+      this.#mappings.set(index, mapping);
       connection.channel.map(index, offset, mr.addr, mr.rkey, mr.length);
-      return new RdmaMapping(mr, offset, () => this.#used.delete(index));
+      return mapping;
     } catch (error) {
-      this.#used.delete(index);
+      this.#mappings.delete(index);
+      void mapping?.close();
       throw error;
     }
   }
@@ -154,11 +160,9 @@ export class RdmaDirect extends EventEmitter<RdmaDirectEvents> {
       if (write.at < write.bytes.length) break;
       this.#pending.shift();
       this.#sending.push(write);
+      channel.whenSent(this.#onSent);
     }
     if (added) channel.kick();
-    if (this.#sending.length > 0 && channel.idle) {
-      for (const { resolve } of this.#sending.splice(0)) resolve();
-    }
   }
 
   /** One side has closed in order: what is with the transport counts as written, as it does for the stream. @internal */
@@ -174,6 +178,13 @@ export class RdmaDirect extends EventEmitter<RdmaDirectEvents> {
   _failed(error: RdmaError): void {
     for (const { reject } of [...this.#pending.splice(0), ...this.#sending.splice(0)]) reject(error);
   }
+
+  /** The connection is gone: nobody writes to what is mapped any more. @internal */
+  _closed(): void {
+    for (const mapping of this.#mappings.values()) void mapping?.close();
+  }
+
+  readonly #onSent = (): void => this.#sending.shift()?.resolve();
 
   #open(what: string): Connection {
     const connection = this.#connection;

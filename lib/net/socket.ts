@@ -248,6 +248,7 @@ export class RdmaSocket extends AddressedDuplex {
     else this.#direct?._failed(this.#broken ?? brokenPipe());
     this.#abort.abort();
     const closed = () => {
+      this.#direct?._closed();
       callback(error);
       process.nextTick(() => this.emit('close', error !== null));
     };

@@ -65,9 +65,8 @@ describe.each(devices)('benchmarks on $name', ({ name, host }) => {
         {
           size: 65_536,
           count: 16,
-          node: positive,
+          node: ['stream', 'onread', 'direct'].map((way) => ({ way, rate: positive, ratio: positive })),
           c: { rstream: positive, riostream: positive },
-          ratio: positive,
         },
       ]);
     },

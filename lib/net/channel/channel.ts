@@ -177,6 +177,11 @@ export class Channel {
     return this.#outbox.putTo(bytes, from, addr, key);
   }
 
+  /** Calls [sent] when the device has sent all that was copied until now. */
+  whenSent(sent: () => void): void {
+    this.#outbox.whenSent(sent);
+  }
+
   /** Sends registered memory from where it is. @param sent called when the device does not need it any more */
   writeFrom(addr: number, bytes: number, lkey: number, sent: () => void): void {
     this.#outbox.lend(addr, bytes, lkey, sent);

@@ -52,6 +52,11 @@ export class Outbox {
     return count;
   }
 
+  /** Calls [sent] when the send buffer has got rid of all that was put in until now. */
+  whenSent(sent: () => void): void {
+    this.#buffer.whenSent(sent);
+  }
+
   /** Registered memory that is to be sent from where it is. @param sent called when the device does not need it any more */
   lend(addr: number, bytes: number, lkey: number, sent: () => void): void {
     this.#segments.push({ bytes, outside: { addr, lkey, inFlight: 0, sent } });

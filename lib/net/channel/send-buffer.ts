@@ -7,6 +7,10 @@ export class SendBuffer {
   #free: number;
   #fillAt = 0;
   #sendAt = 0;
+  /** Bytes that were ever put in, and that were ever released. */
+  #filled = 0;
+  #released = 0;
+  readonly #waiting: { readonly bytes: number; readonly sent: () => void }[] = [];
 
   /** @param addr of the first byte of [memory], for the device */
   constructor(memory: Uint8Array, addr: number) {
@@ -34,6 +38,7 @@ export class SendBuffer {
     if (count > inRow) this.#memory.set(bytes.subarray(from + inRow, from + count), 0);
     this.#fillAt = (this.#fillAt + count) % this.#memory.length;
     this.#free -= count;
+    this.#filled += count;
     return count;
   }
 
@@ -55,5 +60,14 @@ export class SendBuffer {
   /** [count] bytes have been sent: their room is free again. */
   release(count: number): void {
     this.#free += count;
+    this.#released += count;
+    while (this.#waiting[0] !== undefined && this.#waiting[0].bytes <= this.#released) {
+      this.#waiting.shift()?.sent();
+    }
+  }
+
+  /** Calls [sent] when all that is in now has been released. */
+  whenSent(sent: () => void): void {
+    this.#waiting.push({ bytes: this.#filled, sent });
   }
 }

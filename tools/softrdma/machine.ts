@@ -10,6 +10,7 @@ import { collect, type RunCommandOptions, type RunResult } from './collect.ts';
 import { SoftRdmaError } from './errors.ts';
 import { type Addresses, addressesOf, addressesOf6, guestConfig } from './guest-config.ts';
 import { type DeviceName, type LinkFault, linkArguments, linkResult } from './link.ts';
+import { allowMappings } from './mappings.ts';
 import { memoryDir, parseMemory } from './memory.ts';
 import { asset, projectDir } from './paths.ts';
 import { GuestProcess } from './process.ts';
@@ -120,6 +121,7 @@ export class Machine implements AsyncDisposable {
     }
     const bytes = parseMemory(memory);
     const tmp = memoryDir(bytes);
+    allowMappings(bytes);
     this.#runDir = makeRunDir();
     const config = join(this.#runDir, 'machine.sh');
     const { number, hostname, helper, cables } = this.#parts;

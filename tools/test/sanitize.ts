@@ -31,7 +31,9 @@ function addressEnvironment(leaks: boolean): Record<string, string> {
     `log_path=${REPORTS}/address`,
     `detect_leaks=${leaks ? 1 : 0}`,
     'exitcode=66',
-    'quarantine_size_mb=64',
+    // In the emulated machine a page that comes back from the host costs more than all checks together.
+    'quarantine_size_mb=8',
+    'allocator_release_to_os_interval_ms=-1',
     // Frames of a leak's origin: enough to leave the addon, too few to reach through it into node.
     ...(leaks ? ['malloc_context_size=6'] : []),
   ];

@@ -191,6 +191,10 @@ describe.each(devices)('rows on $name', ({ name }) => {
       const rw = new RwContext(other.client.qp);
       const target = await other.memory(256 * KiB);
       const arena = await Arena.for(other.pd).alloc(4096 * KiB);
+      const peer = new RwContext(other.server.qp);
+      const received = [peer.recv(arena.bytes.subarray(-100)), peer.recv(arena.bytes.subarray(-300, -200))];
+      // On iWARP a message that finds no receive ends the connection.
+      await peer.ready();
       const { addr, rkey } = target.mr;
       const work = Array.from({ length: load.operations }, (_, i) => {
         const parts = Array.from({ length: load.fragments }, (_, k) => {
@@ -199,8 +203,6 @@ describe.each(devices)('rows on $name', ({ name }) => {
         });
         return i % 2 === 0 ? rw.read(parts, { addr, rkey }) : rw.write(parts, { addr, rkey });
       });
-      const peer = new RwContext(other.server.qp);
-      const received = [peer.recv(arena.bytes.subarray(-100)), peer.recv(arena.bytes.subarray(-300, -200))];
       const sends = [rw.send(arena.bytes.subarray(0, 90)), rw.send(arena.bytes.subarray(0, 90))];
       await new Promise((resolve) => queueMicrotask(() => resolve(undefined)));
       expect(rw.waiting).toBe(0);

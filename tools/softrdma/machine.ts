@@ -281,7 +281,7 @@ export class Machine implements AsyncDisposable {
     const error = wasUp
       ? new SoftRdmaError(
           'ERR_SOFTRDMA_DOWN',
-          `the machine died. Its last messages:\n${this.#lastMessages()}`,
+          `the machine died. Its last messages:\n${this.#lastMessages()}${this.#panic()}`,
         )
       : this.#down('the command ended with its machine');
     for (const guest of this.#processes.values()) guest.fail(error);
@@ -329,6 +329,12 @@ export class Machine implements AsyncDisposable {
     // The registers and the call trace of a panic say nothing to whoever wonders why init gave up.
     const [before = ''] = this.#log.split(/^.*Kernel panic/m);
     return before.trimEnd().split('\n').slice(-15).join('\n');
+  }
+
+  /** Why the kernel gave up, and where, if it had the time to say so. */
+  #panic(): string {
+    const [, reason = ''] = this.#log.split(/(?=^.*Kernel panic)/m);
+    return reason === '' ? '' : `\n${reason.split('\n').slice(0, 40).join('\n').trimEnd()}`;
   }
 
   #down(what: string): SoftRdmaError {

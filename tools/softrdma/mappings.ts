@@ -10,11 +10,11 @@ const SPARE = 1024;
  * Raises vm.max_map_count so that one program can use all [bytes] of a machine; in vain without privilege. A program that
  * goes beyond the limit hangs: the kernel cannot map its page, and the program faults on it for ever.
  */
-export function allowMappings(bytes: number, path = MAX_MAP_COUNT): void {
+export function allowMappings(bytes: number): void {
   const wanted = bytes / PAGE + SPARE;
   try {
-    if (Number(readFileSync(path, 'utf8')) < wanted) writeFileSync(path, String(wanted));
+    if (Number(readFileSync(MAX_MAP_COUNT, 'utf8')) < wanted) writeFileSync(MAX_MAP_COUNT, String(wanted));
   } catch {
-    // Programs of up to 256 MiB go on as before, and most larger ones: pages that lie in a row share a mapping.
+    // Programs of up to 256 MiB need no more; docs/softrdma.md says what larger ones need.
   }
 }

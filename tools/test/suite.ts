@@ -84,9 +84,6 @@ export async function runWhole(
   return (await Promise.all(shards)).reduce(sum, NONE);
 }
 
-/** What softrdma ends with when it has failed itself, not the command in it. */
-const SOFTRDMA_FAILED = 125;
-
 /** Runs those suites of [project] whose path contains one of the patterns among [args], on one machine. */
 export async function runSome(
   project: Project,
@@ -95,10 +92,5 @@ export async function runSome(
   options: VitestOptions = {},
 ): Promise<Counts> {
   const { report, status } = await runVitest(project, device, args, options);
-  if (report !== undefined || status !== SOFTRDMA_FAILED || device === 'host')
-    return countReport(report, status);
-  // The kernel has faults of its own, which programs in C find too (siw). One that dies again fails the run.
-  const again = await runVitest(project, device, args, options);
-  const note = `tried again: part ${options.shard ?? '1/1'} of ${project}: its machine died; above is what its kernel said`;
-  return sum({ ...NONE, notes: [note] }, countReport(again.report, again.status));
+  return countReport(report, status);
 }

@@ -231,15 +231,27 @@ describe('the message', () => {
     expect(fetch).not.toHaveBeenCalled();
   });
 
-  it('of a source of another kernel leaves out the patches that do not fit', () => {
-    const patch = { file: 'Kconfig', from: 'default 100\n', to: 'default 1000\n' };
+  it('of a source of another kernel leaves out the patches that do not fit, as a whole', () => {
+    const patch = {
+      name: 'more ticks',
+      changes: [
+        { file: 'Kconfig', from: 'default 100\n', to: 'default 1000\n' },
+        { file: 'Kconfig', from: 'config HZ\n', to: 'config HZ\n\tint\n' },
+        { file: 'time.c', from: 'HZ 100', to: 'HZ 1000' },
+      ],
+    };
+    const path = (file: string): string => join(tmp.path, file);
+    const kconfig = 'config HZ\n\tdefault 100\n';
     expect(applyPatch(tmp.path, patch)).toBe(false);
-    writeFileSync(join(tmp.path, 'Kconfig'), 'config HZ\n\tdefault 250\n');
+    writeFileSync(path('Kconfig'), kconfig);
     expect(applyPatch(tmp.path, patch)).toBe(false);
-    expect(readFileSync(join(tmp.path, 'Kconfig'), 'utf8')).toBe('config HZ\n\tdefault 250\n');
-    writeFileSync(join(tmp.path, 'Kconfig'), 'config HZ\n\tdefault 100\n');
+    writeFileSync(path('time.c'), 'HZ 100, HZ 100');
+    expect(applyPatch(tmp.path, patch)).toBe(false);
+    expect(readFileSync(path('Kconfig'), 'utf8')).toBe(kconfig);
+    writeFileSync(path('time.c'), 'HZ 100');
     expect(applyPatch(tmp.path, patch)).toBe(true);
-    expect(readFileSync(join(tmp.path, 'Kconfig'), 'utf8')).toBe('config HZ\n\tdefault 1000\n');
+    expect(readFileSync(path('Kconfig'), 'utf8')).toBe('config HZ\n\tint\n\tdefault 1000\n');
+    expect(readFileSync(path('time.c'), 'utf8')).toBe('HZ 1000');
   });
 });
 

@@ -35,9 +35,7 @@ export const buildKernel: Builder = async (tarball, work, steps, report) => {
   });
   for (const patch of PATCHES) {
     const done = applyPatch(source, patch);
-    steps.note(
-      `patch of ${patch.file}: ${done ? 'applied' : 'left out, this source differs from Linux 7.2'}`,
-    );
+    steps.note(`patch "${patch.name}": ${done ? 'applied' : 'left out, this source differs from Linux 7.2'}`);
   }
 
   const make = ['ARCH=um', `O=${objects}`];

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "../core/cycle_clock.h"
 #include "../core/error.h"
 
 namespace binding {
@@ -13,9 +14,9 @@ namespace {
 constexpr int kBatchesPerTurn = 4;
 /// How long one turn of the loop may look for completions that are not there yet.
 constexpr uint32_t kSliceMicroseconds = 50;
-/// Some ten microseconds: where a system call is dear (softrdma) it must be rare.
-constexpr int kPollsPerYield = 256;
-constexpr uint64_t kNanosecondsPerMicrosecond = 1000;
+/// A soft device works in threads of the kernel, which want a processor; where a system call is dear
+/// (softrdma) it must be rare.
+constexpr uint64_t kMicrosecondsPerYield = 50;
 
 }  // namespace
 
@@ -66,23 +67,30 @@ void CqPoller::Stop() {
 uint32_t CqPoller::PollFor(uint32_t microseconds) {
   uint32_t filled = Poll();
   if (filled != 0 || microseconds == 0) return filled;
-  const uint64_t until = uv_hrtime() + microseconds * kNanosecondsPerMicrosecond;
-  do {
-    for (int i = 0; filled == 0 && i < kPollsPerYield; ++i) filled = Poll();
-    if (filled != 0) return filled;
-    // A soft device works in threads of the kernel, which want a processor.
-    sched_yield();
+  const uint64_t limit = microseconds * rdma::CyclesPerMicrosecond();
+  const uint64_t turn = kMicrosecondsPerYield * rdma::CyclesPerMicrosecond();
+  const uint64_t start = rdma::Cycles();
+  uint64_t yielded = start;
+  for (uint64_t now = start; filled == 0 && now - start < limit; now = rdma::Cycles()) {
+    if (now - yielded >= turn) {
+      sched_yield();
+      yielded = rdma::Cycles();
+    }
     filled = Poll();
-  } while (filled == 0 && uv_hrtime() < until);
+  }
   return filled;
+}
+
+bool CqPoller::Busy() const {
+  return rdma::Cycles() - completed_ < busy_poll_ * rdma::CyclesPerMicrosecond();
 }
 
 uint32_t CqPoller::Look(bool* again) {
   *again = false;
   uint32_t filled = Poll();
-  if (filled == 0 && busy_poll_ != 0 && cq_->outstanding() != 0 && uv_hrtime() < busy_until_) {
+  if (filled == 0 && busy_poll_ != 0 && cq_->outstanding() != 0 && Busy()) {
     filled = PollFor(std::min(busy_poll_, kSliceMicroseconds));
-    if (filled == 0 && uv_hrtime() < busy_until_) {
+    if (filled == 0 && Busy()) {
       *again = true;
       return 0;
     }
@@ -91,7 +99,7 @@ uint32_t CqPoller::Look(bool* again) {
     cq_->Arm();
     filled = Poll();
   }
-  if (filled != 0 && busy_poll_ != 0) busy_until_ = uv_hrtime() + busy_poll_ * kNanosecondsPerMicrosecond;
+  if (filled != 0 && busy_poll_ != 0) completed_ = rdma::Cycles();
   return filled;
 }
 

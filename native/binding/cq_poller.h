@@ -38,6 +38,8 @@ class CqPoller {
   /// Fills the ring; 0: armed, and nothing is there. [again] says that it is to look once more in the next
   /// turn.
   uint32_t Look(bool* again);
+  /// Whether the latest completion is so new that the next is looked for.
+  bool Busy() const;
   void UpdateRef();
 
   EnvState* state_;
@@ -49,7 +51,7 @@ class CqPoller {
   std::unique_ptr<ValueRef> callback_;
   UvHandle<uv_idle_t> again_;
   uint32_t busy_poll_ = 0;
-  uint64_t busy_until_ = 0;  // uv_hrtime
+  uint64_t completed_ = 0;  // the latest completion, in rdma::Cycles()
   bool wanted_ref_ = true;
   bool busy_ = false;
   bool holding_ = false;

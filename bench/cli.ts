@@ -5,7 +5,6 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { deviceOption } from './device-option.ts';
 import { describeNullVerbs, describePyverbs, measureNullVerbs, measurePyverbs } from './null-verbs/run.ts';
 import { cells, compare, describe, nameOf, type PerfResult } from './perf/run.ts';
-import { buildSteadyClock } from './perf/steady-clock.ts';
 import { writeBars, writeJson } from './results.ts';
 import { softHosts } from './soft-hosts.ts';
 
@@ -48,7 +47,7 @@ async function perf(
   for (const device of devices) {
     const address = host ?? softHosts[device];
     if (address === undefined) throw new Error(`--host: the address of ${device} is not known`);
-    for (const cell of cells(quick)) {
+    for (const cell of cells(device, quick)) {
       if (!only.test(nameOf({ device, cell }))) continue;
       const result = await compare({ device, host: address }, cell, pairs);
       results.push(result);
@@ -78,7 +77,6 @@ async function onDevices(options: Options, quick: boolean): Promise<void> {
     await perf(devices, host, pairs, quick, only);
     return;
   }
-  buildSteadyClock();
   const args = [
     quick ? 'perf-quick' : 'perf',
     '--pairs',

@@ -39,7 +39,7 @@ async function pairOf(file: string, args: (role: string, first: string) => strin
 
 async function ours(device: string, list: number, count: number): Promise<number> {
   const cell: Cell = { test: 'send_bw', size: SIZE, iterations: count, depth: DEPTH, list, moderation: 32 };
-  return (await runNode({ device, host: softHosts[device]! }, cell)).messagesPerSecond;
+  return (await runNode({ device, host: softHosts[device]! }, cell, 'poll')).messagesPerSecond;
 }
 
 function pyverbs(python: string, device: string, count: number): Promise<number> {

@@ -1,23 +1,31 @@
 /**
  * Our side of a comparison: what the programs of perftest do, over the library's batches.
  *
- *   node-perf server HOST CELL        prints its port, then serves one client
- *   node-perf client HOST CELL PORT   prints an Outcome as JSON
+ *   node-perf server HOST CELL MODE        prints its port, then serves one client
+ *   node-perf client HOST CELL MODE PORT   prints an Outcome as JSON
  *
- * CELL is a {@link Cell} as JSON.
+ * CELL is a {@link Cell} as JSON, MODE a {@link Mode}.
  */
 import { once } from 'node:events';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { SendFlags } from '../../lib/index.ts';
 import { connect, type Endpoint, type LocalEnd, listen } from './endpoint.ts';
-import { bandwidthOutcome, type Cell, isLatency, latencyOutcome, type Outcome } from './options.ts';
+import {
+  bandwidthOutcome,
+  type Cell,
+  isLatency,
+  latencyOutcome,
+  type Mode,
+  type Outcome,
+} from './options.ts';
 
-/** Messages that are not counted, as in perftest's latency tests. */
-const WARM_UP = 100;
+/** Round trips that are not counted: until then V8 compiles. */
+const WARM_UP = 5000;
 /** Microseconds that a poll looks for the next completion. */
 const WAIT = 1000;
-/** Bytes of a message from which the event loop brings the completions. */
-const EVENTS_FROM = 4096;
+/** Microseconds for which the event loop looks for the next completion in the mode "busy". */
+const BUSY_POLL = 200;
+/** Round trips between two looks at the clock, which may cost as much as one of them. */
+const ROUNDS = 10;
 /** How often the memory is looked at before the completion queue is. */
 const LOOKS_PER_POLL = 4096;
 
@@ -26,7 +34,7 @@ function check(status: number): void {
 }
 
 /** Posts lists of the cell's work request, [depth] in flight, until all are done; seconds. */
-async function stream(end: Endpoint, cell: Cell): Promise<number> {
+async function stream(end: Endpoint, cell: Cell, mode: Mode): Promise<number> {
   const { qp, cq, slab, remote } = end;
   const { size, iterations, depth, list, moderation, test } = cell;
   const batch = qp.sendBatch;
@@ -34,6 +42,7 @@ async function stream(end: Endpoint, cell: Cell): Promise<number> {
   const { lkey } = slab.mr;
   let added = 0;
   let done = 0;
+  let next: () => void = () => {};
   const fill = (onRetired: (status: number) => void): void => {
     while (added < iterations && added - done + list <= depth) {
       for (const end = Math.min(added + list, iterations); added < end; ) {
@@ -48,27 +57,17 @@ async function stream(end: Endpoint, cell: Cell): Promise<number> {
     }
   };
   const start = performance.now();
-  if (size >= EVENTS_FROM) {
-    // A message takes long, so a program that polls only takes the processor from the device.
-    await new Promise<void>((resolve) => {
-      const onRetired = (status: number): void => {
-        check(status);
-        done += 1;
-        if (done === iterations) resolve();
-        else fill(onRetired);
-      };
-      fill(onRetired);
-    });
-  } else {
-    const onRetired = (status: number): void => {
-      check(status);
-      done += 1;
-    };
-    while (done < iterations) {
-      fill(onRetired);
-      cq.poll(WAIT);
-    }
-  }
+  const onRetired = (status: number): void => {
+    check(status);
+    done += 1;
+    if (mode !== 'poll') next();
+  };
+  const finished = new Promise<void>((resolve) => {
+    next = () => (done === iterations ? resolve() : fill(onRetired));
+  });
+  fill(onRetired);
+  if (mode !== 'poll') await finished;
+  for (; done < iterations; fill(onRetired)) cq.poll(WAIT);
   return (performance.now() - start) / 1000;
 }
 
@@ -81,15 +80,20 @@ function receive(end: LocalEnd, cell: Cell, count: number, onRetired: (status: n
 }
 
 /** The receiving end of send_bw: whatever arrives makes room for the next. */
-async function sink(end: LocalEnd, cell: Cell, posted: Promise<unknown>): Promise<void> {
+async function sink(end: LocalEnd, cell: Cell, mode: Mode, posted: Promise<unknown>): Promise<void> {
   let arrived = 0;
   let again = 0;
+  let finish: () => void = () => {};
+  const finished = new Promise<void>((resolve) => {
+    finish = resolve;
+  });
   const onRetired = (status: number): void => {
     // The receives that are left over are flushed when the connection ends.
     if (arrived === cell.iterations) return;
     check(status);
     arrived += 1;
     again += 1;
+    if (arrived === cell.iterations) finish();
     if (again < cell.list) return;
     const count = Math.min(again, end.qp.recvFree);
     again -= count;
@@ -97,13 +101,11 @@ async function sink(end: LocalEnd, cell: Cell, posted: Promise<unknown>): Promis
   };
   receive(end, cell, end.qp.recvFree, onRetired);
   await posted;
-  while (arrived < cell.iterations) {
-    if (cell.size < EVENTS_FROM) end.cq.poll(WAIT);
-    else await sleep(1);
-  }
+  if (mode !== 'poll') return finished;
+  while (arrived < cell.iterations) end.cq.poll(WAIT);
 }
 
-/** Ping-pong of SENDs; the times of the round trips, in microseconds. Resolves when all have come. */
+/** Ping-pong of SENDs; the times of the round trips, in microseconds, are averages of {@link ROUNDS}. */
 class PingPong {
   readonly times: number[] = [];
   readonly #end: LocalEnd;
@@ -112,7 +114,7 @@ class PingPong {
   readonly #total: number;
   #sent = 0;
   #received = 0;
-  #started = 0;
+  #looked = 0;
   #finish: () => void = () => {};
 
   constructor(end: LocalEnd, cell: Cell, first: boolean) {
@@ -127,23 +129,27 @@ class PingPong {
     return this.#received === this.#total && this.#sent === this.#total;
   }
 
-  /** By polling (true), or by the events of the completion channel. */
-  async run(polling: boolean): Promise<void> {
+  async run(mode: Mode): Promise<void> {
     const finished = new Promise<void>((resolve) => {
       this.#finish = resolve;
     });
     if (this.#first) this.#send();
-    if (!polling) return finished;
+    if (mode !== 'poll') return finished;
     while (!this.over) this.#end.cq.poll(WAIT);
   }
 
   #send(): void {
     const batch = this.#end.qp.sendBatch;
     const { addr, mr } = this.#end.slab;
-    this.#started = performance.now();
     this.#sent += 1;
     batch.send(addr, this.#cell.size, mr.lkey, SendFlags.SIGNALED);
     batch.post(check);
+  }
+
+  #look(): void {
+    const now = performance.now();
+    if (this.#received > WARM_UP) this.times.push(((now - this.#looked) * 1000) / ROUNDS);
+    this.#looked = now;
   }
 
   readonly #onReceived = (status: number): void => {
@@ -152,7 +158,7 @@ class PingPong {
     check(status);
     this.#received += 1;
     receive(this.#end, this.#cell, 1, this.#onReceived);
-    if (this.#first && this.#received > WARM_UP) this.times.push((performance.now() - this.#started) * 1000);
+    if (this.#first && this.#received >= WARM_UP && this.#received % ROUNDS === 0) this.#look();
     if (this.#sent < this.#total) this.#send();
     if (this.over) this.#finish();
   };
@@ -172,15 +178,19 @@ function writePingPong(end: Endpoint, cell: Cell, first: boolean): number[] {
     batch.write(slab.addr, size, slab.mr.lkey, remote.addr + size, remote.rkey, SendFlags.SIGNALED);
     batch.post(check);
   };
+  let looked = 0;
   for (let round = 1; round <= total; round += 1) {
-    const start = performance.now();
     if (first) write(round);
     for (let looks = 1; bytes[arrives] !== (round & 0xff); looks += 1) {
       // Gives way now and then to the threads of a soft device. The send completes meanwhile.
       if (looks % LOOKS_PER_POLL === 0) cq.poll(1);
     }
-    if (first && round > WARM_UP) times.push((performance.now() - start) * 1000);
     if (!first) write(round);
+    else if (round >= WARM_UP && round % ROUNDS === 0) {
+      const now = performance.now();
+      if (round > WARM_UP) times.push(((now - looked) * 1000) / ROUNDS);
+      looked = now;
+    }
     while (batch.free === 0) cq.poll(WAIT);
   }
   while (qp.sendFree < qp.caps.maxSendWr) cq.poll(WAIT);
@@ -193,17 +203,18 @@ function outcome(cell: Cell, seconds: number, times: readonly number[]): Outcome
   return latencyOutcome(typical / 2);
 }
 
-async function serve(host: string, cell: Cell): Promise<void> {
+async function serve(host: string, cell: Cell, mode: Mode): Promise<void> {
   let work = Promise.resolve();
   let accepted: () => void = () => {};
   const ready = new Promise<void>((resolve) => {
     accepted = resolve;
   });
   const before = (local: LocalEnd): void => {
-    if (cell.test === 'send_bw') work = sink(local, cell, ready);
+    if (mode === 'busy') local.cq.busyPoll = BUSY_POLL;
+    if (cell.test === 'send_bw') work = sink(local, cell, mode, ready);
     if (cell.test === 'send_lat' || cell.test === 'event_lat') {
       const game = new PingPong(local, cell, false);
-      work = ready.then(() => game.run(cell.test === 'send_lat'));
+      work = ready.then(() => game.run(mode));
     }
   };
   const end = await listen(host, cell, (port) => console.log(port), before);
@@ -215,22 +226,23 @@ async function serve(host: string, cell: Cell): Promise<void> {
   end.close();
 }
 
-async function measure(host: string, cell: Cell, port: number): Promise<Outcome> {
+async function measure(host: string, cell: Cell, mode: Mode, port: number): Promise<Outcome> {
   let game: PingPong | undefined;
   const end = await connect(host, port, cell, (local) => {
+    if (mode === 'busy') local.cq.busyPoll = BUSY_POLL;
     if (cell.test === 'send_lat' || cell.test === 'event_lat') game = new PingPong(local, cell, true);
   });
   let seconds = 0;
   let times: readonly number[] = [];
   if (cell.test === 'write_lat') times = writePingPong(end, cell, true);
-  else if (game === undefined) seconds = await stream(end, cell);
-  else await game.run(cell.test === 'send_lat');
+  else if (game === undefined) seconds = await stream(end, cell, mode);
+  else await game.run(mode);
   await end.id.disconnect();
   end.close();
   return outcome(cell, seconds, game?.times ?? times);
 }
 
-const [role, host = '', text = '{}', port] = process.argv.slice(2);
+const [role, host = '', text = '{}', mode = 'poll', port] = process.argv.slice(2);
 const cell = JSON.parse(text) as Cell;
-if (role === 'server') await serve(host, cell);
-else console.log(JSON.stringify(await measure(host, cell, Number(port))));
+if (role === 'server') await serve(host, cell, mode as Mode);
+else console.log(JSON.stringify(await measure(host, cell, mode as Mode, Number(port))));

@@ -3,6 +3,12 @@
 /** The tests, named as in perftest; event_lat is send_lat that sleeps until there is an event (ibv_rc_pingpong -e). */
 export type Test = 'write_bw' | 'read_bw' | 'send_bw' | 'send_lat' | 'write_lat' | 'event_lat';
 
+/**
+ * How our program learns that work is done: it polls; the event loop brings it, looking for a while for the next before it
+ * sleeps (`busyPoll`); or the loop sleeps until there is some.
+ */
+export type Mode = 'poll' | 'busy' | 'events';
+
 /** One measurement. Both programs use all of it. */
 export interface Cell {
   readonly test: Test;
@@ -38,4 +44,12 @@ export function latencyOutcome(microseconds: number): Outcome {
 /** Whether [test] measures latencies. */
 export function isLatency(test: Test): boolean {
   return test.endsWith('_lat');
+}
+
+/** The modes that [test] has. */
+export function modesOf(test: Test): readonly Mode[] {
+  if (test === 'send_lat' || test === 'write_lat') return ['poll'];
+  // Where C sleeps, so do we.
+  if (test === 'event_lat') return ['events'];
+  return ['poll', 'busy', 'events'];
 }

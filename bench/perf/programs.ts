@@ -2,7 +2,14 @@
 import { spawn } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { bandwidthOutcome, type Cell, isLatency, latencyOutcome, type Outcome } from './options.ts';
+import {
+  bandwidthOutcome,
+  type Cell,
+  isLatency,
+  latencyOutcome,
+  type Mode,
+  type Outcome,
+} from './options.ts';
 import { steadyClockEnv } from './steady-clock.ts';
 
 /** A device and the address of its port. */
@@ -63,13 +70,15 @@ function failed(what: string, output: string): Error {
 }
 
 /** Our program. */
-export async function runNode({ host }: Target, cell: Cell): Promise<Outcome> {
-  const text = JSON.stringify(cell);
-  const server = start(process.execPath, [nodePerf, 'server', host, text]);
+export async function runNode({ host }: Target, cell: Cell, mode: Mode): Promise<Outcome> {
+  const args = (role: string): string[] => [nodePerf, role, host, JSON.stringify(cell), mode];
+  // A sanitizer's runtime must come first.
+  const env = steadyClockEnv(process.env.LD_PRELOAD);
+  const server = start(process.execPath, args('server'), env);
   try {
     const port = await server.firstLine;
     if (!/^\d+$/.test(port)) throw failed('node-perf server', (await server.ended).output);
-    const client = await start(process.execPath, [nodePerf, 'client', host, text, port]).ended;
+    const client = await start(process.execPath, [...args('client'), port], env).ended;
     if (client.status !== 0) throw failed('node-perf client', client.output);
     const { status, output } = await server.ended;
     if (status !== 0) throw failed('node-perf server', output);

@@ -1,16 +1,18 @@
 /** Our program next to its twins in C, on one device: alternating pairs, medians of the ratios. */
 import { digits, median } from '../stats.ts';
-import { type Cell, isLatency, type Outcome, type Test } from './options.ts';
-import { runNode, runTwin, type Target, type Twin, twinsOf } from './programs.ts';
+import { type Cell, isLatency, modesOf, type Outcome, type Test } from './options.ts';
+import { runNode, runTwin, type Target, twinsOf } from './programs.ts';
 
 /** One comparison. */
 export interface PerfResult {
   readonly device: string;
   readonly cell: Cell;
+  /** The fastest of our modes. */
+  readonly mode: string;
   /** The fastest of those in C. */
   readonly twin: string;
-  /** What each of those in C came to, once. */
-  readonly twins: Readonly<Record<string, number>>;
+  /** What each of our modes, and each of those in C, came to, once. */
+  readonly found: Readonly<Record<string, number>>;
   readonly unit: 'MB/s' | 'messages/s' | 'µs';
   /** One of each pair, in order. */
   readonly node: readonly number[];
@@ -35,20 +37,24 @@ function bandwidth(test: Test, size: number, list: number, iterations: number): 
   return { test, size, iterations, depth: 128, list, moderation };
 }
 
-/** What is compared; [quick] leaves out all but one of a kind. */
-export function cells(quick: boolean): Cell[] {
+/** What is compared on [device]; [quick] leaves out all but one of a kind. */
+export function cells(device: string, quick: boolean): Cell[] {
+  // Large messages go ten times as fast over siw.
+  const large = !quick && device.startsWith('siw') ? 10 : 1;
+  // V8 compiles during the first tenth of a second.
+  const small = quick ? 1 : 4;
   const tests: Test[] = quick ? ['write_bw'] : ['write_bw', 'read_bw', 'send_bw'];
   const streams = tests.flatMap((test) => [
-    bandwidth(test, MiB, 1, 48),
-    bandwidth(test, 64 * KiB, 1, 512),
+    bandwidth(test, MiB, 1, 48 * large),
+    bandwidth(test, 64 * KiB, 1, 512 * large),
     ...(quick ? [] : [bandwidth(test, 4 * KiB, 1, 8192)]),
-    bandwidth(test, 64, 1, 16_384),
-    bandwidth(test, 64, 32, 32_768),
+    bandwidth(test, 64, 1, 16_384 * small),
+    bandwidth(test, 64, 32, 32_768 * small),
   ]);
   const latency = (test: Test): Cell => ({
     test,
     size: 64,
-    iterations: 1000,
+    iterations: 2000,
     depth: 16,
     list: 1,
     moderation: 1,
@@ -81,25 +87,29 @@ function figure(unit: PerfResult['unit'], outcome: Outcome): number {
   return unit === 'MB/s' ? outcome.bytesPerSecond / 1e6 : outcome.messagesPerSecond;
 }
 
-/** Runs every twin once; the fastest one, and what each came to. */
-async function chooseTwin(target: Target, cell: Cell): Promise<[Twin, Record<string, number>]> {
-  const unit = unitOf(cell);
-  const found: Record<string, number> = {};
-  let best: { readonly twin: Twin; readonly rate: number } | undefined;
+/** One way of doing what a cell says. */
+interface Way {
+  readonly name: string;
+  run(): Promise<Outcome>;
+}
+
+/** Runs each of [ways] once, and notes what it came to; the fastest. */
+async function fastest(ways: readonly Way[], note: (name: string, outcome: Outcome) => void): Promise<Way> {
+  let best: { readonly way: Way; readonly rate: number } | undefined;
   let failure: unknown;
-  for (const twin of twinsOf(target, cell)) {
+  for (const way of ways) {
     try {
-      const outcome = await runTwin(target, twin);
-      found[twin.name] = figure(unit, outcome);
+      const outcome = await way.run();
+      note(way.name, outcome);
       if (best === undefined || outcome.messagesPerSecond > best.rate) {
-        best = { twin, rate: outcome.messagesPerSecond };
+        best = { way, rate: outcome.messagesPerSecond };
       }
     } catch (error) {
       failure = error;
     }
   }
   if (best === undefined) throw failure;
-  return [best.twin, found];
+  return best.way;
 }
 
 /** Measures [cell] in [pairs] alternating pairs, ours first in every other one. */
@@ -108,13 +118,23 @@ export async function compare(target: Target, cell: Cell, pairs: number): Promis
   const node: number[] = [];
   const c: number[] = [];
   const aim = goal(cell);
-  let common = { device: target.device, cell, twin: '', twins: {}, unit, target: aim?.text ?? '' };
+  const found: Record<string, number> = {};
+  let common = { device: target.device, cell, mode: '', twin: '', found, unit, target: aim?.text ?? '' };
   try {
-    const [twin, twins] = await chooseTwin(target, cell);
-    common = { ...common, twin: twin.name, twins };
+    const note = (name: string, outcome: Outcome): void => {
+      found[name] = figure(unit, outcome);
+    };
+    const modes = modesOf(cell.test).map((name) => ({ name, run: () => runNode(target, cell, name) }));
+    const mode = await fastest(modes, note);
+    const twins = twinsOf(target, cell).map((twin) => ({
+      name: twin.name,
+      run: () => runTwin(target, twin),
+    }));
+    const twin = await fastest(twins, note);
+    common = { ...common, mode: mode.name, twin: twin.name };
     for (let pair = 0; pair < pairs; pair += 1) {
-      const ours = async (): Promise<unknown> => node.push(figure(unit, await runNode(target, cell)));
-      const theirs = async (): Promise<unknown> => c.push(figure(unit, await runTwin(target, twin)));
+      const ours = async (): Promise<unknown> => node.push(figure(unit, await mode.run()));
+      const theirs = async (): Promise<unknown> => c.push(figure(unit, await twin.run()));
       for (const run of pair % 2 === 0 ? [ours, theirs] : [theirs, ours]) await run();
     }
   } catch (error) {
@@ -149,8 +169,8 @@ export function nameOf({ device, cell }: Pick<PerfResult, 'device' | 'cell'>): s
 export function describe(result: PerfResult): string {
   const name = nameOf(result).padEnd(38);
   if (result.failure !== undefined) return `${name} ${result.failure.split('\n').slice(0, 3).join(' | ')}`;
-  const { node, c, unit, ratio, bestRatio, target, met, twin } = result;
+  const { node, c, unit, ratio, bestRatio, target, met, mode, twin } = result;
   const verdict = met === undefined ? '' : `  ${target} ${met ? 'met' : 'missed'}`;
   const figures = `${digits(median(node)).padStart(8)} to ${digits(median(c)).padStart(8)} ${unit}`;
-  return `${name} ${figures.padEnd(34)} ${digits(ratio).padStart(6)} x ${twin} (best ${digits(bestRatio)})${verdict}`;
+  return `${name} ${figures.padEnd(34)} ${digits(ratio).padStart(6)} x ${twin} (${mode}, best ${digits(bestRatio)})${verdict}`;
 }

@@ -6,7 +6,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { buildSteadyClock } from '../../bench/perf/steady-clock.ts';
 import { devices } from './helpers/devices.ts';
 
 const HANG_MS = 240_000;
@@ -18,7 +17,6 @@ describe.each(devices)('benchmarks on $name', ({ name, host }) => {
   let directory: string;
   beforeAll(() => {
     directory = mkdtempSync(join(tmpdir(), 'node-rdma-bench-'));
-    buildSteadyClock();
   });
   afterAll(() => rmSync(directory, { recursive: true }));
 

@@ -14,8 +14,9 @@ class ChunkPool {
  public:
   /// Bytes of a chunk.
   static constexpr size_t kBytes = 65536;
-  /// Chunks that one pool has at most, 28 MiB together. V8 collects young buffers when they have 32 MiB.
-  static constexpr size_t kMost = 448;
+  /// Chunks that one pool has at most, 64 MiB together. V8 collects young buffers when they have 32 MiB, and
+  /// gives them back in a later turn of the loop; a stream at full speed has taken as much again by then.
+  static constexpr size_t kMost = 1024;
 
   ChunkPool() = default;
   ~ChunkPool();

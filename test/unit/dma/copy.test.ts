@@ -9,7 +9,7 @@ setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void;
 
 /** Chunks that one pool has at most (native/core/chunk_pool.h). */
-const MOST = 448;
+const MOST = 1024;
 
 /** Takes all chunks that there are, numbers them, and returns views of them. */
 function takeAll(): Uint32Array[] {

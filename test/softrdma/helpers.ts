@@ -107,3 +107,20 @@ export function kernelSession(text: string): number | undefined {
 export function sessionSize(session: number): number {
   return processes().filter((one) => one.session === session).length;
 }
+
+/** The status (proc_pid_status(5)) of each process that descends from `pid`. */
+export function descendants(pid: number): string[] {
+  const all = readdirSync('/proc').flatMap((name) => {
+    if (!/^\d+$/.test(name)) return [];
+    try {
+      return [readFileSync(`/proc/${name}/status`, 'utf8')];
+    } catch {
+      return [];
+    }
+  });
+  const children = (parent: string): string[] =>
+    all
+      .filter((status) => status.includes(`\nPPid:\t${parent}\n`))
+      .flatMap((status) => [status, ...children(/^Pid:\t(\d+)$/m.exec(status)![1]!)]);
+  return children(String(pid));
+}

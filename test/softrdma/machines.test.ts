@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { DeviceName, Machine } from '../../tools/softrdma/index.ts';
 import { machines } from '../../tools/softrdma/index.ts';
-import { eventually } from './helpers.ts';
+import { descendants, eventually } from './helpers.ts';
 
 describe('two machines', () => {
   let a: Machine;
@@ -206,6 +206,17 @@ describe('one machine', () => {
       await machine.close();
     }
     await expect(machine.restart()).rejects.toMatchObject({ code: 'ERR_SOFTRDMA_DOWN' });
+  });
+
+  it('keeps a program on one CPU of the host, that of the processor which runs it', async () => {
+    const [machine] = (await machines(1, { memory: '1G', cpus: 2 })) as [Machine];
+    await using _machine = machine;
+    await machine.run('sh', ['-c', 'true & true & wait']);
+    const programs = descendants(machine.pid!).filter((status) =>
+      status.startsWith('Name:\tuml-userspace\n'),
+    );
+    expect(programs.length).toBeGreaterThan(0);
+    for (const status of programs) expect(status).toMatch(/^Cpus_allowed_list:\t\d+$/m);
   });
 
   it('disposes of itself', async () => {

@@ -82,7 +82,7 @@ export async function eventually(
   return await condition();
 }
 
-function processes(): { pid: number; session: number; cmdline: string }[] {
+function processes(): { pid: number; parent: number; session: number; cmdline: string }[] {
   return readdirSync('/proc').flatMap((name) => {
     if (!/^\d+$/.test(name)) return [];
     try {
@@ -90,7 +90,7 @@ function processes(): { pid: number; session: number; cmdline: string }[] {
       const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
       if (fields[0] === 'Z') return [];
       const cmdline = readFileSync(`/proc/${name}/cmdline`, 'utf8').replaceAll('\0', ' ');
-      return [{ pid: Number(name), session: Number(fields[3]), cmdline }];
+      return [{ pid: Number(name), parent: Number(fields[1]), session: Number(fields[3]), cmdline }];
     } catch {
       return []; // It has just ended.
     }
@@ -108,19 +108,18 @@ export function sessionSize(session: number): number {
   return processes().filter((one) => one.session === session).length;
 }
 
-/** The status (proc_pid_status(5)) of each process that descends from `pid`. */
-export function descendants(pid: number): string[] {
-  const all = readdirSync('/proc').flatMap((name) => {
-    if (!/^\d+$/.test(name)) return [];
-    try {
-      return [readFileSync(`/proc/${name}/status`, 'utf8')];
-    } catch {
-      return [];
-    }
-  });
-  const children = (parent: string): string[] =>
-    all
-      .filter((status) => status.includes(`\nPPid:\t${parent}\n`))
-      .flatMap((status) => [status, ...children(/^Pid:\t(\d+)$/m.exec(status)![1]!)]);
-  return children(String(pid));
+/** The CPUs of the host that each program of a machine may run on, as in proc_pid_status(5). */
+export function hostCpus(machine: number): string[] {
+  const all = processes();
+  // The machine's process starts the kernel, whose children are the programs.
+  const kernel = all.find(({ parent }) => parent === machine);
+  return all
+    .filter(({ parent }) => parent === kernel?.pid)
+    .flatMap(({ pid }) => {
+      try {
+        return /^Cpus_allowed_list:\t(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]!;
+      } catch {
+        return []; // It has just ended.
+      }
+    });
 }
